@@ -1,0 +1,256 @@
+"""Replay numbers of the official implementation through the package and print the largest relative error of each group.
+
+python experiments/official_parity.py FILE.npz
+
+The file holds inputs and outputs of the authors' PyTorch code (its keys are those of `tests/golden/official_parity.npz`).
+Exit code 0: every group agrees within 1e-4 of its largest magnitude; 1: some do not; 2: the file cannot be used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from roam_jax.config import Config
+from roam_jax.core.boxes import anchor_boxes, decode, encode
+from roam_jax.core.labels import gaussian_label
+from roam_jax.core.losses import Samples, box_loss, predict, response_loss
+from roam_jax.core.meta import Episode, unroll
+from roam_jax.core.model import Branch, Theta
+from roam_jax.core.optimizer import preprocess_gradient, stack_inputs
+from roam_jax.core.scaling import scale_of_uniform
+from roam_jax.core.update import MetaParams
+from roam_jax.core.variants import make_optimizer
+from roam_jax.core.warp import filter_size
+
+TOLERANCE = 1e-4
+FIRST_SAMPLES = 9
+"""first-frame samples at the start of every clip of the file"""
+Golden = Mapping[str, np.ndarray]
+Check = tuple[str, np.ndarray, np.ndarray]
+
+
+def main(path: str) -> int:
+    """Print the table; the exit code."""
+    try:
+        golden = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        print(f"cannot read {path} as an .npz file: {error}", file=sys.stderr)
+        return 2
+    try:
+        errors = compare(golden)
+    except KeyError as error:
+        print(f"{path} lacks a key that this script replays: {error}", file=sys.stderr)
+        return 2
+    width = max(map(len, errors))
+    for group, error in errors.items():
+        print(f"{group:<{width}}  {error:8.2e}  {'ok' if error <= TOLERANCE else 'DIFFERS'}")
+    return 0 if all(error <= TOLERANCE for error in errors.values()) else 1
+
+
+def compare(golden: Golden) -> dict[str, float]:
+    """Largest absolute error of each group over the group's largest magnitude; NaN counts as infinite."""
+    wrong: dict[str, float] = {}
+    largest: dict[str, float] = {}
+    for replay in (simple_groups, model_groups, lstm_group, unroll_groups):
+        for group, ours, theirs in replay(golden):
+            ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+            if ours.shape != theirs.shape:
+                raise ValueError(f"{group}: shape {ours.shape} here, {theirs.shape} in the file")
+            error = np.nan_to_num(np.max(np.abs(ours - theirs)), nan=np.inf)
+            wrong[group] = max(wrong.get(group, 0.0), float(error))
+            largest[group] = max(largest.get(group, 0.0), float(np.max(np.abs(theirs))))
+    return {group: wrong[group] / max(largest[group], 1e-30) for group in wrong}
+
+
+def official_config(golden: Golden) -> Config:
+    """The `official` preset, shrunk to the sizes of the file."""
+    reduce_w = golden["unroll/params/meta_init.meta_cfnet_param.conv.weight"]
+    filters = golden["unroll/params/meta_init.meta_cfnet_param.cf.weight"]
+    side = golden["unroll/feats"].shape[-1]
+    largest = max(side + 1 - side % 2, int(golden["conv/filter_wh"].max()), 2 * side - 1)
+    config = Config.official()
+    model = dataclasses.replace(
+        config.model, patch_size=280, base_filter=filters.shape[-1], reduced_channels=reduce_w.shape[0],
+        map_size=side, max_filter=largest,
+    )  # fmt: skip
+    return dataclasses.replace(config, model=model)
+
+
+def simple_groups(golden: Golden) -> Iterator[Check]:
+    """Filter sizes, label maps, anchors, box parameterisation, gradient preprocessing."""
+    size = filter_size(jnp.asarray(golden["filter_size/target_wh"]), 56.0, 1.5, 4, 10_001)
+    yield "filter_size", size[:, ::-1], golden["filter_size/filter_wh"]
+
+    alpha, factor = 20.0, 0.1  # the file gives sigma = 0.1 x cells with alpha 0.2
+    maps = golden["label/map"]
+    cells = jnp.asarray(golden["label/sigma_xy"] / factor, jnp.float32)
+    center = jnp.asarray(golden["label/center_xy"], jnp.float32)
+    yield "label", gaussian_label(center, cells, maps.shape[-1], alpha), maps
+
+    anchors = golden["anchors/boxes_cxcywh_31"]
+    side = round(len(anchors) ** 0.5)
+    ours = anchor_boxes(side, 4, jnp.asarray(golden["anchors/base_wh"])).reshape(-1, 4)
+    yield "anchors", ours, anchors
+
+    deltas = encode(jnp.asarray(golden["bbox/gt_cxcywh"]), jnp.asarray(anchors))
+    yield "bbox", deltas, golden["bbox/deltas"]
+    yield "bbox", decode(jnp.asarray(golden["bbox/deltas"]) / 2, jnp.asarray(anchors)), golden["bbox/decoded"]
+    yield "gradprep", preprocess_gradient(jnp.asarray(golden["gradprep/in"]), 10.0).T, golden["gradprep/out"]
+
+
+def branch_of(reduce_w: np.ndarray, reduce_b: np.ndarray, filters: np.ndarray, bias: np.ndarray) -> Branch:
+    """Weights in the authors' layout (out, in, rows, columns) in ours."""
+    squeezed = reduce_w.reshape(reduce_w.shape[0], reduce_w.shape[1])
+    return Branch(*map(jnp.asarray, (squeezed.T, reduce_b, filters.transpose(2, 3, 1, 0), bias)))
+
+
+def theta_of_flat(flat: np.ndarray, cf_shapes: list[tuple[int, ...]], reg_shapes: list[tuple[int, ...]]) -> Theta:
+    """theta from one vector in the authors' order and layout."""
+    parts, start = [], 0
+    for shape in cf_shapes + reg_shapes:
+        parts.append(flat[start : start + int(np.prod(shape))].reshape(shape))
+        start += int(np.prod(shape))
+    if start != len(flat):
+        raise ValueError(f"{len(flat)} parameters in the file, {start} expected")
+    return Theta(branch_of(*parts[:4]), branch_of(*parts[4:]))
+
+
+def shapes_of(golden: Golden, branch: str) -> list[tuple[int, ...]]:
+    """Shapes of a branch's four arrays in the authors' layout."""
+    names = ("conv.weight", "conv.bias", "cf.weight", "cf.bias")
+    return [golden[f"unroll/params/meta_init.meta_{branch}_param.{name}"].shape for name in names]
+
+
+def model_groups(golden: Golden) -> Iterator[Check]:
+    """Both branches with three filter sizes, and the losses of their outputs."""
+    config = official_config(golden)
+    theta = theta_of_flat(golden["conv/params_flat"], shapes_of(golden, "cfnet"), shapes_of(golden, "regnet"))
+    features = jnp.asarray(golden["conv/feats_btchw"].transpose(0, 1, 3, 4, 2))
+    phi = jnp.asarray(golden["conv/filter_wh"][:, ::-1])
+    response, deltas, anchors = predict(theta, features, phi, config.model)
+    yield "conv", response, golden["conv/response"][:, :, 0]
+    yield "conv", deltas, golden["conv/deltas"]
+
+    labels, true = golden["loss/label"][:, :, 0], golden["loss/gt_cxcywh"]
+    flat = lambda x, keep: jnp.asarray(x).reshape(-1, *x.shape[x.ndim - keep :])  # noqa: E731
+    weights = jnp.ones(true.shape[0] * true.shape[1])
+    anchors = jnp.broadcast_to(anchors[:, None], deltas.shape)
+    loss = response_loss(flat(response, 2), flat(labels, 2), weights, config.loss)
+    yield "loss", loss, golden["loss/response_loss"]
+    loss = box_loss(flat(deltas, 3), flat(true, 1), flat(anchors, 3), weights, config.loss, true.shape[1])
+    yield "loss", loss, golden["loss/bbox_loss"]
+
+
+def omega_of(golden: Golden, prefix: str) -> dict:
+    """Our optimizer's parameters from PyTorch's; its two bias vectors are one here."""
+    get = lambda name: jnp.asarray(golden[prefix + name])  # noqa: E731
+    layers = {
+        f"layer{k}": {
+            "x": {
+                "w": get(f"cw_lstm.weight_ih_l{k}").T,
+                "b": get(f"cw_lstm.bias_ih_l{k}") + get(f"cw_lstm.bias_hh_l{k}"),
+            },
+            "h": get(f"cw_lstm.weight_hh_l{k}").T,
+        }
+        for k in (0, 1)
+    }
+    return {**layers, "head": {"w": get("linear.weight").T, "b": get("linear.bias")}}
+
+
+def lstm_group(golden: Golden) -> Iterator[Check]:
+    """Recurrent updates of a few coordinates: learning rates, and theta after each."""
+    omega = omega_of(golden, "lstm/weights/")
+    hidden = golden["lstm/weights/cw_lstm.weight_hh_l0"].shape[1]
+    config = dataclasses.replace(Config.official().optimizer, hidden=hidden)
+    optimizer = make_optimizer(config)
+    theta, rates = jnp.asarray(golden["lstm/theta0"]), jnp.asarray(golden["lstm/lambda0"])
+    carry = optimizer.start(len(theta))
+    for step, gradient in enumerate(map(jnp.asarray, golden["lstm/grads"])):
+        inputs = stack_inputs(rates, gradient, theta, jnp.asarray(golden["lstm/losses"][step]), config)
+        rates, carry = optimizer.apply(omega, inputs, carry)
+        theta = theta - rates * gradient
+        yield "lstm", rates, golden["lstm/lambda"][step]
+        yield "lstm", theta, golden["lstm/theta"][step]
+
+
+def unroll_groups(golden: Golden) -> Iterator[Check]:
+    """One training forward and backward: the losses, and the gradient of every meta-parameter."""
+    config = official_config(golden)
+    names = [f"{part}.{leaf}" for part in ("conv", "cf") for leaf in ("weight", "bias")]
+    prefix = "unroll/params/meta_init.meta_"
+    load = lambda kind: Theta(  # noqa: E731
+        *(branch_of(*(golden[f"{prefix}{net}_{kind}.{name}"] for name in names)) for net in ("cfnet", "regnet"))
+    )
+    hidden = golden["unroll/params/meta_opti.cw_lstm.weight_hh_l0"].shape[1]
+    config = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, hidden=hidden))
+    meta = MetaParams(load("param"), load("lr"), omega_of(golden, "unroll/params/meta_opti."))
+    uniform = theta_of_flat(
+        np.concatenate([golden["unroll/uniform_cf"], golden["unroll/uniform_reg"]]),
+        shapes_of(golden, "cfnet"),
+        shapes_of(golden, "regnet"),
+    )
+    scale = scale_of_uniform(uniform, config.train.kappa_cf, config.train.kappa_reg)
+    episode = episode_of(golden, config)
+
+    def total(meta):
+        result = unroll(meta, episode, config, scale)
+        return result.total, result
+
+    (loss, result), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(meta)
+    yield "unroll losses", loss, golden["unroll/meta_loss"]
+    yield "unroll losses", jnp.mean(result.response), golden["unroll/map_loss"]
+    yield "unroll losses", jnp.mean(result.box), golden["unroll/bbox_loss"]
+
+    prefix = "unroll/grads/meta_init.meta_"
+    for field, kind in (("theta0", "param"), ("lambda0", "lr")):
+        for branch, net in (("cf", "cfnet"), ("reg", "regnet")):
+            theirs = branch_of(*(golden[f"{prefix}{net}_{kind}.{name}"] for name in names))
+            ours = getattr(getattr(gradient, field), branch)
+            for leaf in Branch._fields:
+                yield f"grad {field}.{branch}.{leaf}", getattr(ours, leaf), getattr(theirs, leaf)
+    prefix = "unroll/grads/meta_opti."
+    for k in (0, 1):
+        layer = gradient.omega[f"layer{k}"]
+        yield f"grad omega.layer{k}.x.w", layer["x"]["w"].T, golden[f"{prefix}cw_lstm.weight_ih_l{k}"]
+        yield f"grad omega.layer{k}.h", layer["h"].T, golden[f"{prefix}cw_lstm.weight_hh_l{k}"]
+        for bias in ("ih", "hh"):
+            yield f"grad omega.layer{k}.x.b", layer["x"]["b"], golden[f"{prefix}cw_lstm.bias_{bias}_l{k}"]
+    yield "grad omega.head.w", gradient.omega["head"]["w"].T, golden[prefix + "linear.weight"]
+    yield "grad omega.head.b", gradient.omega["head"]["b"], golden[prefix + "linear.bias"]
+
+
+def episode_of(golden: Golden, config: Config) -> Episode:
+    """The clips of the file, which share one theta, cut as the official code cuts them."""
+    features = jnp.asarray(golden["unroll/feats"].transpose(0, 1, 3, 4, 2))
+    labels, boxes = jnp.asarray(golden["unroll/labels"][:, :, 0]), jnp.asarray(golden["unroll/gt_cxcywh"])
+    ahead = np.asarray(golden["unroll/lookahead_idx"])
+    updates = len(ahead)
+    look = (boxes.shape[1] - FIRST_SAMPLES) // updates
+
+    def samples(frames):
+        return Samples(features[:, frames], labels[:, frames], boxes[:, frames], jnp.ones((len(boxes), len(frames))))
+
+    stack = lambda items: jax.tree.map(lambda *x: jnp.stack(x), *items)  # noqa: E731
+    start = FIRST_SAMPLES + look * np.arange(updates)
+    sized_by = boxes[:, np.concatenate([[0], start[1:]])]
+    m = config.model
+    phis = filter_size(sized_by[..., 2:], 56.0, m.filter_scale, m.stride, m.max_filter)
+    return Episode(
+        first=samples(np.arange(FIRST_SAMPLES)),
+        updates=stack([samples(np.arange(s, s + look)) for s in start[:-1]]),
+        tests=stack([samples(np.array([s + a])) for s, a in zip(start, ahead, strict=True)]),
+        phis=jnp.moveaxis(phis, 1, 0),
+    )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
+    sys.exit(main(sys.argv[1]))

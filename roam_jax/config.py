@@ -1,0 +1,290 @@
+"""Every number of the tracker, with its source, in frozen dataclasses; presets are class methods of `Config`.
+
+Sources in the field comments: *paper* (section), *official* (the authors' published code), *ours* (measured here).
+Lengths carry their unit: `_px` image pixels, `_patch` pixels of the resized patch, `_cell` cells of the feature map.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Feature extractor: `name` picks a line of the registry in `roam_jax.backbones`."""
+
+    name: Literal["lite", "vgg10", "vgg12", "tiny"] = "lite"
+    neck_channels: int = 64
+    """channels after the learned neck (ours); 0: no neck, the trunk's levels are only normalised and stacked"""
+    weights: str = ""
+    """file with the trunk's weights; empty: those of the checkpoint, or of the pip package"""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Tracking model theta = (cf, reg) and its geometry."""
+
+    patch_size: int = 281
+    """side S of the search patch, in patch pixels (paper, Section 5)"""
+    roi_scale: float = 5.0
+    """gamma: side of the region of interest over sqrt(w h) of the object (paper, Section 5)"""
+    stride: int = 4
+    """c: patch pixels per cell of the feature map (paper, Section 5)"""
+    map_size: int = 71
+    """cells per side of the feature map (official)"""
+    filter_scale: float = 1.5
+    """rho: filter size over object size (paper, Section 5)"""
+    base_filter: int = 21
+    """side of the fixed-shape filters of theta, in cells (paper, Section 5)"""
+    max_filter: int = 43
+    """side of the canvas that any warped filter is cut to, in cells (ours: aspect ratios up to about 4)"""
+    reduced_channels: int = 64
+    """output channels of the 1x1 reduction of each branch (paper, Section 5)"""
+    init_scale: float = 1e-5
+    """standard deviation of theta0 at the start, over 1/sqrt(fan-in) (official)"""
+
+    @property
+    def target_side_patch(self) -> float:
+        """Side of the square with the area that any object has in its patch (official: 56)."""
+        return self.patch_size / self.roi_scale
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Tracking loss L (Eq. 7) and the label map (Eq. 8)."""
+
+    form: Literal["paper", "official"] = "official"
+    alpha: float = 20.0
+    """sharpness of the Gaussian label (paper, Section 5)"""
+    ignore_below: float = 0.1
+    """absolute response errors below this cost nothing (official form)"""
+    top_anchors: int = 32
+    """anchors per frame that the box loss is taken over, by overlap (official form)"""
+    box_weight: float = 1.0
+    """weight of the box loss against the response loss (ours; 1 in the paper)"""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Recurrent neural optimizer (Eq. 10, 11) and its variants (Section 6.2)."""
+
+    kind: Literal["lstm", "gru", "fc", "constant", "sgd"] = "lstm"
+    inputs: Literal["paper", "official"] = "official"
+    """4 numbers per coordinate, or 5 with the gradient as (log magnitude, sign)"""
+    hidden: int = 20
+    """units of each of the two layers (paper, Section 5)"""
+    gradient_p: float = 10.0
+    """p of the gradient preprocessing (official)"""
+    output_bias: float = -10.0
+    """bias before the sigmoid at the start of training (official)"""
+    lambda0: float = 1e-6
+    """initial value of every element of lambda0, learned as its logarithm when `log_lambda0` (official)"""
+    log_lambda0: bool = False
+    sgd_rate: float = 7e-6
+    """the one learning rate of kind 'sgd' (paper, Section 6.2)"""
+
+
+@dataclass(frozen=True)
+class OnlineConfig:
+    """Online tracking (Section 4)."""
+
+    regression: bool = True
+    """True: ROAM++, boxes by regression; False: ROAM, multi-scale search"""
+    tau: int = 5
+    """frames between two model updates (official)"""
+    steps: int = 2
+    """recurrent steps per update (paper, Section 4)"""
+    step_samples: int = 5
+    """samples per step (official)"""
+    memory: int = 10
+    """frames kept as updating samples (paper: the last 2 tau)"""
+    first_samples: int = 0
+    """first-frame samples that take part in every step as well (ours; 0 in the paper)"""
+    aspects: tuple[float, ...] = (0.8, 1.0, 1.2)
+    """scale and ratio factors of the first-frame samples, all pairs (paper, Section 5)"""
+    penalty: float = 0.05
+    """strength of the scale/ratio penalty (official)"""
+    motion_sigma: float = 0.5
+    """standard deviation of the motion map, in target sizes (official)"""
+    loose_factor: float = 2.0
+    """how much wider the motion map is while the target is not surely found (official)"""
+    size_rate: float = 0.6
+    """weight of the new size in the smoothed one, times penalty and score (official)"""
+    accept_score: float = 0.1
+    """a frame enters the memory above this fraction of the first frame's score (official)"""
+    recover_score: float = 0.6
+    """the motion map stays loose until the score is above this fraction of the first frame's (official)"""
+    lost_score: float = 0.1
+    """`lost` is reported below this fraction of the first frame's score (ours)"""
+    scales: tuple[float, ...] = (0.96, 1.0, 1.04)
+    """scale factors of ROAM's multi-scale search (ours)"""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Meta-training (Sections 3.2, 3.3 and 5)."""
+
+    updates: int = 6
+    """T: model updates per clip (official)"""
+    look_ahead: int = 5
+    """frames between two updates; also the samples of one update (official)"""
+    batch: int = 16
+    """clips per meta-gradient (paper, Section 5)"""
+    kappa_cf: float = 1.6
+    """range of the random filter scaling of cf (paper, Section 5)"""
+    kappa_reg: float = 1.3
+    """range of the random filter scaling of reg (paper, Section 5)"""
+    scale_first: bool = True
+    """apply the random filter scaling to the first-frame step too (official), or only to the recurrent ones (ours)"""
+    tests: int = 1
+    """future frames that judge each update (paper, footnote 3)"""
+    full_gradient: bool = False
+    """backpropagate through the whole unroll instead of truncating it as the official code does"""
+    model_rate: float = 1e-6
+    """Adam's rate for theta0 (paper, Section 5)"""
+    lambda_rate: float = 1e-6
+    """Adam's rate for lambda0 (paper, Section 5), or for its logarithm"""
+    optimizer_rate: float = 1e-3
+    """Adam's rate for omega (paper, Section 5)"""
+    neck_rate: float = 0.0
+    """Adam's rate for the backbone's learned neck (ours)"""
+    model_clip: float = 10.0
+    """element-wise clip of the meta-gradient of theta0 and lambda0 (official)"""
+    optimizer_clip: float = 1.0
+    """element-wise clip of the meta-gradient of omega (official)"""
+    epochs: int = 20
+    steps_per_epoch: int = 1000
+    halve_every: int = 5
+    """epochs after which the rates are halved (paper, Section 5)"""
+    shift: float = 112 / 281
+    """largest shift of the object from the patch centre, over the patch side (official)"""
+    stretch: float = 0.1
+    """largest random stretch of a frame: factors in exp(+-stretch) (ours)"""
+    scale: float = 0.2
+    """largest random scale of a frame: factors in exp(+-scale) (ours)"""
+    max_stride: int = 3
+    """largest temporal stride of a clip's frames (ours)"""
+    flip: float = 0.5
+    """probability that a clip is mirrored (ours)"""
+    grey: float = 0.1
+    """probability that a clip is grey (ours)"""
+    colour: float = 0.2
+    """strength of the colour jitter of a clip (ours)"""
+    blur: float = 0.1
+    """probability that a frame is blurred (ours)"""
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames after the first-frame samples: T times the look-ahead."""
+        return self.updates * self.look_ahead
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole tracker. `Config.lite()` is the CPU default."""
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    online: OnlineConfig = field(default_factory=OnlineConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    @classmethod
+    def official(cls) -> Config:
+        """The authors' published code: VGG-16 up to conv4_3, 71 x 71 cells."""
+        return cls(backbone=BackboneConfig(name="vgg10", neck_channels=0))
+
+    @classmethod
+    def paper(cls) -> Config:
+        """The paper's text: 12 convolutions of VGG-16, the losses of Eq. 7, 4 optimizer inputs."""
+        return cls(
+            backbone=BackboneConfig(name="vgg12", neck_channels=0),
+            loss=LossConfig(form="paper"),
+            optimizer=OptimizerConfig(inputs="paper"),
+        )
+
+    @classmethod
+    def lite(cls) -> Config:
+        """The CPU default: EfficientNet-Lite0 trunk with a learned neck, stride 8."""
+        return cls(
+            backbone=BackboneConfig(name="lite", neck_channels=64),
+            model=ModelConfig(
+                patch_size=224, roi_scale=4.5, stride=8, map_size=28, base_filter=9, max_filter=23,
+                reduced_channels=32, init_scale=1e-2,
+            ),
+            loss=LossConfig(top_anchors=16),
+            optimizer=OptimizerConfig(lambda0=3e-5, log_lambda0=True),
+            train=TrainConfig(
+                updates=4, batch=8, model_rate=3e-4, lambda_rate=1e-2, neck_rate=5e-4, optimizer_rate=1e-3,
+                scale_first=False, tests=2, shift=0.36,
+            ),
+        )  # fmt: skip
+
+    @classmethod
+    def tiny(cls) -> Config:
+        """A few thousand parameters on a three-layer random trunk: for tests, not for tracking."""
+        return cls(
+            backbone=BackboneConfig(name="tiny", neck_channels=0),
+            model=ModelConfig(
+                patch_size=64, roi_scale=4.0, stride=4, map_size=16, base_filter=5, max_filter=11,
+                reduced_channels=4, init_scale=1e-1,
+            ),
+            optimizer=OptimizerConfig(hidden=4, lambda0=1e-3, log_lambda0=True),
+            online=OnlineConfig(memory=4, step_samples=2, tau=2),
+            train=TrainConfig(updates=2, look_ahead=2, batch=2, steps_per_epoch=4, epochs=2),
+        )  # fmt: skip
+
+    @classmethod
+    def preset(cls, name: str) -> Config:
+        """The preset called `name`.
+
+        Raises:
+            ValueError: no preset has that name.
+        """
+        presets = {"lite": cls.lite, "paper": cls.paper, "official": cls.official, "tiny": cls.tiny}
+        if name not in presets:
+            raise ValueError(f"no preset is called {name!r}; there are {', '.join(sorted(presets))}")
+        return presets[name]()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain dictionary, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Config:
+        """Inverse of `to_dict`; fields that are absent take their default.
+
+        Raises:
+            ValueError: a section or a field that this version does not know.
+        """
+        parts = {}
+        sections = {f.name: f.default_factory for f in dataclasses.fields(cls)}
+        for section, fields in values.items():
+            if section not in sections:
+                raise ValueError(f"unknown section {section!r} in the configuration")
+            known = {f.name for f in dataclasses.fields(sections[section])}
+            if unknown := set(fields) - known:
+                raise ValueError(f"unknown fields in {section!r}: {', '.join(sorted(unknown))}")
+            plain = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+            parts[section] = sections[section](**plain)
+        return cls(**parts)
+
+    def check(self) -> Config:
+        """The same configuration, if its parts fit together.
+
+        Raises:
+            ValueError: which fields do not, and why.
+        """
+        m, o = self.model, self.online
+        if m.base_filter % 2 == 0 or m.max_filter % 2 == 0:
+            raise ValueError("model.base_filter and model.max_filter must be odd")
+        square = math.ceil(m.filter_scale * m.target_side_patch / m.stride)
+        if m.max_filter < square:
+            raise ValueError(f"model.max_filter {m.max_filter} is below {square}, the filter of a square object")
+        if min(o.tau, o.steps, o.step_samples, o.memory) < 1:
+            raise ValueError("online.tau, steps, step_samples and memory must be at least 1")
+        return self

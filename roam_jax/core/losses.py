@@ -1,0 +1,126 @@
+"""Tracking loss L (Eq. 7) and update loss (Eq. 12), as the paper writes them and as the official code computes them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from roam_jax.config import LossConfig, ModelConfig
+from roam_jax.core.boxes import anchor_boxes, encode, overlap
+from roam_jax.core.correlate import Method
+from roam_jax.core.model import Theta, regress, respond
+
+
+class Samples(NamedTuple):
+    """Updating samples (F_j, M_j, B_j) of Eq. 12; a leading axis g is there where g clips share one theta."""
+
+    features: Float[Array, "*g n m m c"]
+    labels: Float[Array, "*g n m m"]
+    """label maps M (Eq. 8)"""
+    boxes_cxcywh: Float[Array, "*g n 4"]
+    """boxes B, patch pixels from the patch centre"""
+    weights: Float[Array, "*g n"]
+    """1 for a sample that counts, 0 for an empty place"""
+
+
+class Losses(NamedTuple):
+    """The two terms of Eq. 7."""
+
+    response: Float[Array, ""]
+    box: Float[Array, ""]
+
+
+def smooth_l1(x: Float[Array, "*a"]) -> Float[Array, "*a"]:
+    """0.5 x^2 below 1, |x| - 0.5 above."""
+    size = jnp.abs(x)
+    return jnp.where(size < 1, 0.5 * size**2, size - 0.5)
+
+
+def response_loss(
+    response: Float[Array, "n m m"], labels: Float[Array, "n m m"], weights: Float[Array, "n"], config: LossConfig
+) -> Float[Array, ""]:
+    """First term of Eq. 7, averaged over the cells of all samples (Eq. 12).
+
+    The `official` form leaves out cells with an error below `ignore_below`, weights the others by exp(label) and
+    divides by their number plus one.
+    """
+    error = response - labels
+    counts = jnp.broadcast_to(weights[:, None, None], error.shape)
+    if config.form == "paper":
+        return jnp.sum(counts * error**2) / jnp.maximum(jnp.sum(counts), 1.0)
+    counts = counts * (jnp.abs(error) >= config.ignore_below)
+    return jnp.sum(counts * jnp.exp(labels) * error**2) / (jnp.sum(counts) + 1.0)
+
+
+def box_loss(
+    deltas: Float[Array, "n m m 4"],
+    boxes_cxcywh: Float[Array, "n 4"],
+    anchors: Float[Array, "n m m 4"],
+    weights: Float[Array, "n"],
+    config: LossConfig,
+    frames: int | None = None,
+) -> Float[Array, ""]:
+    """Second term of Eq. 7: smooth L1 between predicted and true shifts from the anchors near the object.
+
+    The `official` form takes the `top_anchors` x `frames` anchors with the largest overlap over all samples together
+    (`frames`: n, or the samples of one clip where several share theta); the `paper` form, which leaves the choice
+    open, those with an overlap of at least 0.5, or the best one.
+    """
+    counted = weights[:, None, None] > 0
+    found = jnp.where(counted, overlap(anchors, boxes_cxcywh[:, None, None]), -1.0)
+    targets = encode(boxes_cxcywh[:, None, None], anchors)
+    errors = jnp.mean(smooth_l1(deltas - targets), axis=-1)
+    if config.form == "paper":
+        best = jnp.max(found, axis=(1, 2), keepdims=True)
+        chosen = counted & ((found >= 0.5) | (found == best))
+        return jnp.sum(jnp.where(chosen, errors, 0.0)) / jnp.maximum(jnp.sum(chosen), 1)
+    # Ties are frequent (anchors inside the object) and go to the later anchor, as in the official sort.
+    count = min(config.top_anchors * (frames or found.shape[0]), found.size)
+    values, chosen = jax.lax.top_k(jax.lax.stop_gradient(found.ravel()[::-1]), count)
+    valid = (values >= 0).astype(errors.dtype)
+    return jnp.sum(valid * errors.ravel()[::-1][chosen]) / jnp.maximum(jnp.sum(valid), 1.0)
+
+
+def predict(
+    theta: Theta,
+    features: Float[Array, "*g n m m c"],
+    phi: Float[Array, "*g 2"],
+    model: ModelConfig,
+    method: Method = "auto",
+) -> tuple[Float[Array, "*g n m m"], Float[Array, "*g n m m 4"], Float[Array, "*g m m 4"]]:
+    """Responses G, shifts R and anchors (Eq. 6) of all samples; `phi` has the groups' leading axis, if there is one."""
+    if phi.ndim == 2:
+        return jax.vmap(lambda f, p: predict(theta, f, p, model, method))(features, phi)
+    size_wh = phi[::-1] / model.filter_scale * model.stride
+    return (
+        respond(features, theta.cf, phi, model.max_filter, method),
+        regress(features, theta.reg, phi, model.max_filter, method),
+        anchor_boxes(features.shape[-2], model.stride, size_wh),
+    )
+
+
+def tracking_losses(
+    theta: Theta, samples: Samples, phi: Float[Array, "*g 2"], model: ModelConfig, loss: LossConfig
+) -> Losses:
+    """(Eq. 7, 12) Both terms of the loss of one theta on all samples; grouped samples are pooled (official)."""
+    response, deltas, anchors = predict(theta, samples.features, phi, model)
+    anchors = jnp.broadcast_to(anchors[..., None, :, :, :], deltas.shape)
+    flat = lambda x, keep: x.reshape(-1, *x.shape[x.ndim - keep :])  # noqa: E731
+    weights = samples.weights.ravel()
+    return Losses(
+        response_loss(flat(response, 2), flat(samples.labels, 2), weights, loss),
+        box_loss(
+            flat(deltas, 3), flat(samples.boxes_cxcywh, 1), flat(anchors, 3), weights, loss, samples.weights.shape[-1]
+        ),
+    )
+
+
+def tracking_loss(
+    theta: Theta, samples: Samples, phi: Float[Array, "*g 2"], model: ModelConfig, loss: LossConfig
+) -> Float[Array, ""]:
+    """(Eq. 7, 12) Update loss: the sum of both terms, the box term times `box_weight`."""
+    terms = tracking_losses(theta, samples, phi, model, loss)
+    return terms.response + loss.box_weight * terms.box

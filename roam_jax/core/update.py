@@ -1,0 +1,129 @@
+"""The inner update (Eq. 9): the one function that the meta-training unroll and the online tracker both call."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from roam_jax.config import Config
+from roam_jax.core.losses import Samples, tracking_loss
+from roam_jax.core.model import Theta, init_theta
+from roam_jax.core.optimizer import Carry, Omega, stack_inputs
+from roam_jax.core.scaling import multiply
+from roam_jax.core.variants import make_optimizer
+
+
+class MetaParams(NamedTuple):
+    """What meta-training learns."""
+
+    theta0: Theta
+    """initial tracking model"""
+    lambda0: Theta
+    """learning rates of the first-frame step; their logarithms when `optimizer.log_lambda0`"""
+    omega: Omega
+    """recurrent neural optimizer"""
+
+
+class ModelState(NamedTuple):
+    """The tracking model between two updates."""
+
+    theta: Theta
+    rates: Theta
+    """lambda of the last update, fed back to the optimizer (Eq. 10)"""
+    carry: Carry
+    """recurrent state of the optimizer"""
+
+
+def init_meta(config: Config, channels: int, *, key: Array) -> MetaParams:
+    """Meta-parameters before training, for feature maps with that many channels."""
+    key_theta, key_omega = jax.random.split(key)
+    theta0 = init_theta(config.model, channels, key=key_theta)
+    rate = jnp.log(config.optimizer.lambda0) if config.optimizer.log_lambda0 else config.optimizer.lambda0
+    count = sum(leaf.size for leaf in jax.tree.leaves(theta0))
+    omega = make_optimizer(config.optimizer).init(count, key=key_omega)
+    return MetaParams(theta0, jax.tree.map(lambda leaf: jnp.full(leaf.shape, rate), theta0), omega)
+
+
+def initial_rates(meta: MetaParams, config: Config) -> Theta:
+    """lambda0 itself, whether it is stored as such or as its logarithm."""
+    return jax.tree.map(jnp.exp, meta.lambda0) if config.optimizer.log_lambda0 else meta.lambda0
+
+
+def loss_and_gradient(
+    theta: Theta, samples: Samples, phi: Float[Array, "*g 2"], config: Config, scale: Theta | None
+) -> tuple[Float[Array, ""], Theta]:
+    """Update loss (Eq. 12) of `theta` times `scale`, and its gradient with respect to `theta`."""
+
+    def loss(theta):
+        return tracking_loss(multiply(theta, scale), samples, phi, config.model, config.loss)
+
+    return jax.value_and_grad(loss)(theta)
+
+
+def first_update(
+    meta: MetaParams,
+    theta0: Theta,
+    samples: Samples,
+    phi: Float[Array, "*g 2"],
+    config: Config,
+    scale: Theta | None = None,
+) -> tuple[ModelState, Float[Array, ""]]:
+    """(Eq. 9, t = 1) One step from theta0 with lambda0 on the first-frame samples; also the update loss.
+
+    Args:
+        meta: lambda0 and the optimizer, whose recurrent state starts here.
+        theta0: `meta.theta0`, divided by `scale` if there is one.
+        samples: first-frame samples.
+        phi: filter size(s), (rows, columns) in cells.
+        config: model, loss and optimizer.
+        scale: epsilon of the random filter scaling (Eq. 15).
+    """
+    rates = initial_rates(meta, config)
+    loss, gradient = loss_and_gradient(theta0, samples, phi, config, scale)
+    theta = jax.tree.map(lambda t, r, g: t - r * g, theta0, rates, gradient)
+    count = sum(leaf.size for leaf in jax.tree.leaves(theta))
+    return ModelState(theta, rates, make_optimizer(config.optimizer).start(count)), loss
+
+
+def update(
+    omega: Omega,
+    state: ModelState,
+    samples: Samples,
+    phi: Float[Array, "*g 2"],
+    config: Config,
+    scale: Theta | None = None,
+    truncate: bool = True,
+) -> tuple[ModelState, Float[Array, ""]]:
+    """(Eq. 9-11) One recurrent step: loss and gradient, learning rates from the optimizer, gradient descent.
+
+    Args:
+        omega: parameters of the optimizer.
+        state: model before the step.
+        samples: updating samples (Eq. 12).
+        phi: filter size(s), (rows, columns) in cells.
+        config: model, loss and optimizer.
+        scale: epsilon of the random filter scaling (Eq. 15).
+        truncate: parameters, fed-back rates, loss and gradient are constants for the meta-gradient (official).
+
+    Returns:
+        The model after the step, and the update loss before it.
+    """
+    theta, rates = state.theta, state.rates
+    loss, gradient = loss_and_gradient(theta, samples, phi, config, scale)
+    if truncate:
+        theta, rates, loss, gradient = jax.lax.stop_gradient((theta, rates, loss, gradient))
+    flat_theta, unravel = ravel_pytree(theta)
+    flat_rates, flat_gradient = ravel_pytree(rates)[0], ravel_pytree(gradient)[0]
+    inputs = stack_inputs(flat_rates, flat_gradient, flat_theta, loss, config.optimizer)
+    new_rates, carry = make_optimizer(config.optimizer).apply(omega, inputs, state.carry)
+    new_theta = flat_theta - new_rates * flat_gradient
+    return ModelState(unravel(new_theta), unravel(new_rates), carry), loss
+
+
+def is_finite(tree: Any) -> Array:
+    """Whether every number of a pytree is finite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
