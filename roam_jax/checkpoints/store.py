@@ -1,0 +1,387 @@
+"""Trees of arrays on disk: orbax stores the bytes, a manifest with digests says whether they are still the same.
+
+A directory holds
+
+- `arrays/`: the leaves by orbax, as a flat dictionary whose keys are paths in the tree joined by `/`;
+- `manifest.json`: metadata; shape, dtype and SHA-256 of every leaf; SHA-256 of every file, and of the manifest itself;
+- `MODEL_CARD.md`, in checkpoints of the tracker: what was trained on what, in words.
+
+Orbax alone is not enough: it loads data with flipped bits as if nothing had happened, prints pages about files that it
+cannot parse, and hides wrong keys and shapes behind general errors. Loading starts JAX's default device, because orbax
+asks JAX for the index of the process; the arrays themselves are numpy's and are never copied to a device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from roam_jax.config import Config
+
+FORMAT = "roam_jax checkpoint"
+VERSION = 1
+ARRAYS, MANIFEST, CARD = "arrays", "manifest.json", "MODEL_CARD.md"
+HALF_ERROR = 1e-3
+"""largest error of a leaf in half precision, over its root mean square; leaves that would lose more stay whole"""
+
+Tree = Any
+"""nested dictionaries of arrays, or any other pytree of them"""
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be written, or that cannot be trusted; the message is one sentence."""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Everything a tracker starts from."""
+
+    config: Config
+    params: dict[str, Any]
+    """`{"meta": {...}, "backbone": {"trunk": ..., "neck": ...}}`, leaves are numpy arrays"""
+    card: str
+    """the model card, Markdown"""
+
+
+def save_tree(directory: str | Path, tree: Tree, *, metadata: dict[str, Any], half: bool = False) -> None:
+    """Write a pytree of arrays; afterwards the directory is complete, or is what it was before.
+
+    Args:
+        directory: where to; a checkpoint that is already there is replaced, anything else is left alone.
+        tree: arrays of numpy or JAX, or Python numbers. Its dictionaries' keys must not contain `/`.
+        metadata: anything that JSON can hold.
+        half: store float32 leaves as float16 (`load_tree` widens them), where that loses no more than `HALF_ERROR`.
+
+    Raises:
+        CheckpointError: a leaf or the metadata cannot be stored, or the directory holds something else.
+    """
+    _write(Path(directory), tree, metadata, half, {})
+
+
+def load_tree(directory: str | Path, *, like: Tree = None) -> tuple[Tree, dict[str, Any]]:
+    """Read what `save_tree` wrote, and check every digest.
+
+    Args:
+        directory: of the checkpoint; it may be read-only.
+        like: a pytree of arrays or `jax.ShapeDtypeStruct`s that the checkpoint must agree with, key for key; its
+            structure is the result's.
+
+    Returns:
+        The tree, with numpy arrays as leaves (nested dictionaries, whatever the containers were, unless `like` says
+        otherwise), and the metadata.
+
+    Raises:
+        CheckpointError: no checkpoint there, a changed or missing part, or a key, shape or dtype other than in `like`.
+    """
+    directory = Path(directory)
+    manifest = _read_manifest(directory)
+    _check_files(directory, manifest["files"])
+    leaves = _read_leaves(directory, manifest["leaves"])
+    if like is None:
+        return _nest(leaves, manifest["empty"]), manifest["metadata"]
+    expected = _flatten(like, directory)
+    _compare(directory, leaves, expected)
+    return jax.tree.unflatten(jax.tree.structure(like), [leaves[key] for key in expected]), manifest["metadata"]
+
+
+def save_checkpoint(
+    directory: str | Path, checkpoint: Checkpoint, *, half: bool = False, trunk_source: str = ""
+) -> None:
+    """Write a checkpoint of the tracker.
+
+    Args:
+        directory: where to; a checkpoint that is already there is replaced.
+        checkpoint: what to write.
+        half: store in half precision, for a smaller file; see `save_tree`.
+        trunk_source: where the trunk's weights come from, in words. If given, they are not stored: only this sentence
+            and their digest are, and `load_checkpoint` gets them from `roam_jax.backbones.load_trunk`.
+
+    Raises:
+        CheckpointError: as `save_tree`.
+    """
+    params, metadata = checkpoint.params, {"config": checkpoint.config.to_dict()}
+    if trunk_source:
+        backbone = dict(params["backbone"])
+        digest = digest_tree(backbone.pop("trunk"))
+        metadata["trunk_reference"] = {"source": trunk_source, "sha256": digest}
+        params = {**params, "backbone": backbone}
+    _write(Path(directory), params, metadata, half, {CARD: checkpoint.card})
+
+
+def load_checkpoint(name_or_directory: str | Path) -> Checkpoint:
+    """Read a checkpoint of the tracker.
+
+    Args:
+        name_or_directory: a directory, or the name of a checkpoint that ships with the package (`shipped_names`).
+            A directory of that name in the current one is `./name`.
+
+    Raises:
+        CheckpointError: no such checkpoint, or one that is damaged, of another kind, or for another trunk.
+        WeightsError: the trunk is stored as a reference, and its weights are not found.
+    """
+    directory = _resolve(name_or_directory)
+    params, metadata = load_tree(directory)
+    try:
+        config = Config.from_dict(metadata["config"])
+    except KeyError as error:
+        raise CheckpointError(f"{directory} is no checkpoint of the tracker: it has no configuration") from error
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{directory} is of another version of the tracker: {error}") from error
+    if reference := metadata.get("trunk_reference"):
+        params["backbone"] = {**params["backbone"], "trunk": _load_referenced_trunk(directory, config, reference)}
+    card = directory / CARD
+    return Checkpoint(config, params, card.read_text(encoding="utf-8") if card.is_file() else "")
+
+
+def shipped_names() -> tuple[str, ...]:
+    """Names of the checkpoints that ship with the package."""
+    return tuple(sorted(path.parent.name for path in Path(__file__).parent.glob(f"*/{MANIFEST}")))
+
+
+def digest_tree(tree: Tree) -> str:
+    """SHA-256 over the keys, shapes, dtypes and bytes of all leaves, in the order of the keys."""
+    leaves = {key: _as_array(key, leaf) for key, leaf in _flatten(tree, "the tree").items()}
+    return _digest_json({key: _describe(leaves[key]) for key in leaves})
+
+
+def _write(directory: Path, tree: Tree, metadata: dict[str, Any], half: bool, texts: Mapping[str, str]) -> None:
+    """Write all files into a sibling of the directory, and rename it only when it is complete."""
+    if directory.exists() and not _is_replaceable(directory):
+        raise CheckpointError(f"{directory} holds something that is not a checkpoint, and is left as it is")
+    leaves = {key: _as_array(key, leaf) for key, leaf in _flatten(tree, "the tree").items()}
+    stored = {key: _shrink(leaf) if half else leaf for key, leaf in leaves.items()}
+    # orbax refuses arrays without elements; the manifest is enough to make them again
+    filled = {key: leaf for key, leaf in stored.items() if leaf.size}
+    if not filled:
+        raise CheckpointError(f"the tree for {directory} has no array with elements: there is nothing to store")
+    body = {
+        "format": FORMAT,
+        "version": VERSION,
+        "metadata": metadata,
+        "leaves": {key: {**_describe(leaf), "load_as": str(leaves[key].dtype)} for key, leaf in stored.items()},
+        "empty": _empty_dicts(tree),
+    }
+    try:
+        json.dumps(metadata)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"the metadata for {directory} cannot be written as JSON: {error}") from error
+
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    mark = uuid.uuid4().hex[:8]
+    new, old = (directory.with_name(f".{directory.name}.{mark}.{end}") for end in ("new", "old"))
+    try:
+        new.mkdir()
+        ocp.save(str(new.resolve() / ARRAYS), filled)
+        body["files"] = {path.relative_to(new).as_posix(): _digest_file(path) for path in sorted(_files(new))}
+        manifest = json.dumps({**body, "sha256": _digest_json(body)}, indent=1, sort_keys=True)
+        for name, text in {**texts, MANIFEST: manifest + "\n"}.items():
+            (new / name).write_text(text, encoding="utf-8", newline="\n")
+        if directory.exists():
+            os.replace(directory, old)
+        os.replace(new, directory)
+    finally:
+        if old.exists() and not directory.exists():
+            os.replace(old, directory)
+        for leftover in (new, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_replaceable(directory: Path) -> bool:
+    return directory.is_dir() and ((directory / MANIFEST).is_file() or not any(directory.iterdir()))
+
+
+def _read_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest, once it is sure that it is the one that was written."""
+    path = directory / MANIFEST
+    if directory.is_file():
+        kind = "a pickle, which could run any code when read," if _is_pickle(directory) else "a file"
+        raise CheckpointError(f"{directory} is {kind} and no checkpoint: a checkpoint is a directory with {MANIFEST}")
+    if not directory.is_dir():
+        raise CheckpointError(f"there is no checkpoint {directory}")
+    if not path.is_file():
+        pickles = sorted(file.name for file in directory.iterdir() if file.is_file() and _is_pickle(file))
+        note = f"; {pickles[0]} in it is a pickle, which could run any code when read" if pickles else ""
+        raise CheckpointError(f"{directory} is no checkpoint: it has no {MANIFEST}{note}")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        digest = manifest.pop("sha256")
+        known = manifest["format"] == FORMAT
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is no manifest of a checkpoint: it is damaged or of another kind") from error
+    if not known or manifest["version"] != VERSION:
+        raise CheckpointError(f"{path} is of another format or version than the one read here, {FORMAT} {VERSION}")
+    if digest != _digest_json(manifest):
+        raise CheckpointError(f"{path} has been changed since it was written: its digest does not agree")
+    return manifest
+
+
+def _check_files(directory: Path, digests: dict[str, str]) -> None:
+    """Orbax would read damaged files too, or complain at length."""
+    for name, digest in digests.items():
+        if not (directory / name).is_file():
+            raise CheckpointError(f"{directory} is incomplete: the file {name} is missing")
+        if _digest_file(directory / name) != digest:
+            raise CheckpointError(f"{directory} is damaged: the file {name} has changed since it was written")
+
+
+def _read_leaves(directory: Path, records: dict[str, dict[str, Any]]) -> dict[str, np.ndarray]:
+    """All leaves by key, each one equal to what was written."""
+    try:
+        loaded = ocp.load(str(directory.resolve() / ARRAYS))
+    except Exception as error:  # orbax raises many kinds, and hides the reason in the cause
+        raise CheckpointError(f"the arrays in {directory} are damaged or incomplete: {_reason(error)}") from error
+    empty = {key: np.zeros(r["shape"], r["dtype"]) for key, r in records.items() if 0 in r["shape"]}
+    leaves = {**loaded, **empty}
+    if different := sorted(leaves.keys() ^ records.keys()):
+        raise CheckpointError(f"the arrays in {directory} are not those of its {MANIFEST}: {different[0]!r} is in one")
+    for key, record in records.items():
+        leaf = leaves[key]
+        if _spell(leaf) != _spell_as(record["shape"], record["dtype"]):
+            expected = _spell_as(record["shape"], record["dtype"])
+            raise CheckpointError(f"{key!r} in {directory} is damaged: it is {_spell(leaf)}, and was {expected}")
+        if _digest_array(leaf) != record["sha256"]:
+            raise CheckpointError(f"{key!r} ({_spell(leaf)}) in {directory} is damaged: its digest does not agree")
+    return {key: leaves[key].astype(record["load_as"], copy=False) for key, record in records.items()}
+
+
+def _compare(directory: Path, leaves: dict[str, np.ndarray], expected: dict[str, Any]) -> None:
+    for key, leaf in expected.items():
+        wanted = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+        if key not in leaves:
+            raise CheckpointError(f"{directory} has no {key!r}, expected as {_spell(wanted)}")
+        if _spell(leaves[key]) != _spell(wanted):
+            raise CheckpointError(f"{key!r} in {directory} is {_spell(leaves[key])}, expected is {_spell(wanted)}")
+    if extra := sorted(leaves.keys() - expected.keys()):
+        raise CheckpointError(f"{directory} has {extra[0]!r} ({_spell(leaves[extra[0]])}), which is not expected")
+
+
+def _resolve(name_or_directory: str | Path) -> Path:
+    names, text = shipped_names(), str(name_or_directory)
+    if isinstance(name_or_directory, str) and text in names:
+        return Path(__file__).parent / text
+    if Path(name_or_directory).exists():
+        return Path(name_or_directory)
+    listed = ", ".join(names) if names else "none"
+    raise CheckpointError(f"there is no checkpoint {text!r}: neither a directory, nor one that ships here ({listed})")
+
+
+def _load_referenced_trunk(directory: Path, config: Config, reference: dict[str, str]) -> Tree:
+    from roam_jax.backbones import load_trunk  # only this kind of checkpoint needs it
+
+    trunk = load_trunk(config)
+    if digest_tree(trunk) != reference["sha256"]:
+        raise CheckpointError(f"the trunk found is not the one that {directory} was made for: {reference['source']}")
+    return jax.tree.map(np.asarray, trunk)
+
+
+def _flatten(tree: Tree, where: object) -> dict[str, Any]:
+    """Leaves by path; a path is made of the keys, joined by `/`."""
+    flat: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        parts = [jax.tree_util.keystr((part,), simple=True) for part in path]
+        key = "/".join(parts)
+        if any("/" in part or not part for part in parts) or key in flat or not parts:
+            raise CheckpointError(f"the key {key!r} of {where} is empty, contains a slash or is there twice")
+        flat[key] = leaf
+    return flat
+
+
+def _empty_dicts(tree: Tree) -> list[str]:
+    """Paths of the dictionaries without leaves, which pytrees forget."""
+    if not isinstance(tree, Mapping):
+        return []
+    paths = [[f"{key}/{path}" for path in _empty_dicts(value)] for key, value in tree.items()]
+    return sorted(
+        [path for group in paths for path in group]
+        + [str(key) for key, value in tree.items() if isinstance(value, Mapping) and not value]
+    )
+
+
+def _nest(leaves: Mapping[str, np.ndarray], empty: list[str]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in [*leaves.items(), *((path, {}) for path in empty)]:
+        *parents, name = key.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = value
+    return tree
+
+
+def _as_array(key: str, leaf: Any) -> np.ndarray:
+    try:
+        array = np.asarray(leaf, order="C")
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{key!r} cannot be stored: it is no array of numbers ({type(leaf).__name__})") from error
+    if array.dtype.hasobject or array.dtype.kind in "SUMm" or array.dtype.names:
+        raise CheckpointError(f"{key!r} cannot be stored: it is no array of numbers ({type(leaf).__name__})")
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)
+
+
+def _shrink(array: np.ndarray) -> np.ndarray:
+    """The array in float16, if that keeps it; small or very different magnitudes would not survive."""
+    if array.dtype != np.float32 or not array.size:
+        return array
+    with np.errstate(over="ignore", invalid="ignore"):
+        small = array.astype(np.float16)
+        error = np.sqrt(np.mean(np.square(array - small.astype(np.float32), dtype=np.float64)))
+        size = np.sqrt(np.mean(np.square(array, dtype=np.float64)))
+    return small if np.isfinite(error) and error <= HALF_ERROR * size else array
+
+
+def _describe(array: np.ndarray) -> dict[str, Any]:
+    return {"shape": list(array.shape), "dtype": str(array.dtype), "sha256": _digest_array(array)}
+
+
+def _digest_array(array: np.ndarray) -> str:
+    return hashlib.sha256(array.tobytes()).hexdigest()
+
+
+def _digest_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files(directory: Path) -> list[Path]:
+    return [path for path in directory.rglob("*") if path.is_file()]
+
+
+def _digest_json(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _spell(array: Any) -> str:
+    return _spell_as(array.shape, array.dtype)
+
+
+def _spell_as(shape: Any, dtype: Any) -> str:
+    return f"{dtype} of shape {tuple(shape)}"
+
+
+def _is_pickle(path: Path) -> bool:
+    """A pickle of protocol 2 or later, a zip with one in it as torch writes, or a file that says so by its name."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(".pkl") for name in archive.namelist())
+    with path.open("rb") as file:
+        return file.read(1) == b"\x80" or path.suffix in {".pkl", ".pickle"}
+
+
+def _reason(error: BaseException) -> str:
+    """First line of the innermost cause."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
