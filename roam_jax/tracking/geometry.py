@@ -1,0 +1,39 @@
+"""Region of interest, and the way from image to patch to cell and back (Section 5).
+
+Image coordinates are continuous: pixel (row i, column j) covers [j, j + 1) x [i, i + 1). Patch coordinates are
+relative to the patch centre, in pixels of the resized patch. All functions are pure and accept traced values.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Roi(NamedTuple):
+    """Square or stretched window of the image that becomes the patch."""
+
+    center_xy: Float[Array, "2"]
+    """centre, image pixels"""
+    size_wh: Float[Array, "2"]
+    """width and height, image pixels"""
+
+
+def roi_of_box(box_cxcywh: Float[Array, "4"], roi_scale: float) -> Roi:
+    """Square ROI of side gamma sqrt(w h) around a box (Section 5)."""
+    side = roi_scale * jnp.sqrt(jnp.maximum(box_cxcywh[2] * box_cxcywh[3], 1.0))
+    return Roi(box_cxcywh[:2], jnp.stack([side, side]))
+
+
+def box_to_patch(box_cxcywh: Float[Array, "*b 4"], roi: Roi, patch_size: int) -> Float[Array, "*b 4"]:
+    """Image box to patch box, relative to the patch centre."""
+    scale = patch_size / roi.size_wh
+    return jnp.concatenate([(box_cxcywh[..., :2] - roi.center_xy) * scale, box_cxcywh[..., 2:] * scale], axis=-1)
+
+
+def box_to_image(box_cxcywh: Float[Array, "*b 4"], roi: Roi, patch_size: int) -> Float[Array, "*b 4"]:
+    """Patch box, relative to the patch centre, to image box."""
+    scale = roi.size_wh / patch_size
+    return jnp.concatenate([box_cxcywh[..., :2] * scale + roi.center_xy, box_cxcywh[..., 2:] * scale], axis=-1)

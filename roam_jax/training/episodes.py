@@ -1,0 +1,106 @@
+"""From a batch of clips to the episodes of Algorithm 1, and the batch's meta loss (Eq. 14)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from roam_jax.backbones import Backbone
+from roam_jax.config import Config
+from roam_jax.core.labels import label_of_box
+from roam_jax.core.losses import Samples
+from roam_jax.core.meta import Episode, MetaLoss, unroll
+from roam_jax.core.scaling import draw_scale
+from roam_jax.core.update import MetaParams
+from roam_jax.core.warp import filter_size
+
+Levels = tuple[Float[Array, "b f h w c"], ...]
+"""trunk features of b clips of f samples each, finest level first"""
+
+
+class Learned(NamedTuple):
+    """Everything that the meta-gradient is taken of."""
+
+    meta: MetaParams
+    neck: Any
+
+
+def samples_of(features: Float[Array, "n m m c"], boxes_cxcywh: Float[Array, "n 4"], config: Config) -> Samples:
+    """Updating samples of Eq. 12 with the label maps that belong to the boxes."""
+    m = config.model
+    labels = label_of_box(boxes_cxcywh, m.map_size, m.stride, config.loss.alpha)
+    return Samples(features, labels, boxes_cxcywh, jnp.ones(boxes_cxcywh.shape[:1]))
+
+
+def filter_size_of(box_wh_patch: Float[Array, "*b 2"], config: Config) -> Float[Array, "*b 2"]:
+    """(Eq. 4, 5) phi with the model's constants."""
+    m = config.model
+    return filter_size(box_wh_patch, m.target_side_patch, m.filter_scale, m.stride, m.max_filter)
+
+
+def make_episode(
+    neck: Any, levels: tuple[Float[Array, "f h w c"], ...], boxes_cxcywh: Float[Array, "f 4"],
+    backbone: Backbone, config: Config, *, key: Array,
+) -> Episode:  # fmt: skip
+    """Cut one clip for T updates; which of the look-ahead frames judge each update is drawn at random (Eq. 13)."""
+    t = config.train
+    first = boxes_cxcywh.shape[0] - t.clip_frames
+    draws = jax.random.uniform(key, (t.updates, t.look_ahead))
+    ahead = jnp.argsort(draws, axis=1)[:, : t.tests]
+    starts = first + t.look_ahead * jnp.arange(t.updates)
+    tests = (starts[:, None] + ahead).ravel()
+    # The truncated meta-gradient does not reach the updates' features: the neck's backward pass skips these frames.
+    cut = (lambda tree: tree) if t.full_gradient else jax.lax.stop_gradient
+    trained = jnp.concatenate([jnp.arange(first), tests])
+    extract = lambda neck, frames: backbone.neck({"neck": neck}, [level[frames] for level in levels])  # noqa: E731
+    judged = extract(neck, trained)
+    used = jnp.arange(first, first + t.look_ahead * (t.updates - 1))
+    updating = extract(cut(neck), used)
+    by_update = lambda tree, count: jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]), tree)  # noqa: E731
+    sized_by = boxes_cxcywh[jnp.concatenate([jnp.zeros(1, starts.dtype), starts[1:]])]
+    return Episode(
+        first=samples_of(judged[:first], boxes_cxcywh[:first], config),
+        updates=by_update(samples_of(updating, boxes_cxcywh[used], config), t.look_ahead),
+        tests=by_update(samples_of(judged[first:], boxes_cxcywh[tests], config), t.tests),
+        phis=filter_size_of(sized_by[:, 2:], config),
+    )
+
+
+def clip_meta_loss(
+    learned: Learned, levels: tuple[Float[Array, "f h w c"], ...], boxes_cxcywh: Float[Array, "f 4"],
+    backbone: Backbone, config: Config, *, key: Array,
+) -> tuple[Float[Array, ""], MetaLoss]:  # fmt: skip
+    """(Eq. 14) Meta loss of one clip with a random filter scaling; also its parts."""
+    key_frames, key_scale = jax.random.split(key)
+    t = config.train
+    scale = draw_scale(learned.meta.theta0, t.kappa_cf, t.kappa_reg, key=key_scale)
+    loss = unroll(
+        learned.meta, make_episode(learned.neck, levels, boxes_cxcywh, backbone, config, key=key_frames), config, scale
+    )
+    return loss.total, loss
+
+
+def meta_gradient(
+    learned: Learned, levels: Levels, boxes_cxcywh: Float[Array, "b f 4"], backbone: Backbone, config: Config, *, key: Array
+) -> tuple[Learned, MetaLoss]:
+    """(Eq. 14) Gradient of the meta loss averaged over a batch of clips, and the mean of what each clip gave.
+
+    On a CPU the clips go one after another, which is faster there than a batched program and needs a clip's memory;
+    elsewhere they go together.
+    """
+
+    def one(inputs):
+        levels, boxes, key = inputs
+        return jax.grad(clip_meta_loss, has_aux=True)(learned, levels, boxes, backbone, config, key=key)
+
+    batch = (levels, boxes_cxcywh, jax.random.split(key, boxes_cxcywh.shape[0]))
+    mean = lambda tree: jax.tree.map(lambda x: jnp.mean(x, axis=0), tree)  # noqa: E731
+    if jax.default_backend() != "cpu":
+        return mean(jax.vmap(one)(batch))
+    add = lambda total, inputs: (jax.tree.map(jnp.add, total, one(inputs)), None)  # noqa: E731
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, jax.tree.map(lambda x: x[0], batch)))
+    total, _ = jax.lax.scan(add, zeros, batch)
+    return jax.tree.map(lambda x: x / boxes_cxcywh.shape[0], total)
