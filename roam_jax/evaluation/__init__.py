@@ -1,0 +1,1 @@
+"""How well a tracker does: metrics of the usual benchmarks, and a runner of trackers over sequences."""

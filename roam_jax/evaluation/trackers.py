@@ -1,0 +1,95 @@
+"""Trackers to evaluate, all with `init(image, box)` and `update(image)`: this package's, and those of OpenCV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from roam_jax.config import Config
+
+TrackerName = Literal["roam", "cv2:csrt", "cv2:kcf", "cv2:mil", "cv2:nano"]
+NANO_FILES = ("nanotrack_v2_backbone.onnx", "nanotrack_v2_head.onnx")
+
+
+class TrackerLike(Protocol):
+    """What an evaluated tracker offers: the protocol of the got10k toolkit, with RGB arrays."""
+
+    def init(self, image: UInt8[np.ndarray, "h w 3"], box_xywh: Any, /) -> Any:
+        """Start on the object in the box: x, y, w, h in image pixels, 0-based."""
+        ...
+
+    def update(self, image: UInt8[np.ndarray, "h w 3"], /) -> Any:
+        """The object's box in the next frame."""
+        ...
+
+
+class OpenCVTracker:
+    """A tracker of OpenCV. Where it reports that it lost the object, the last box stays."""
+
+    def __init__(self, create: Callable[[], Any]) -> None:
+        self._create = create
+
+    def init(self, image: UInt8[np.ndarray, "h w 3"], box_xywh: Any) -> None:
+        """Start; OpenCV rounds the box to whole pixels."""
+        self._tracker = self._create()
+        self._box = np.asarray(box_xywh, float)
+        self._tracker.init(_to_bgr(image), [round(value) for value in self._box.tolist()])
+
+    def update(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, " 4"]:
+        """The box in the next frame."""
+        found, box = self._tracker.update(_to_bgr(image))
+        if found:
+            self._box = np.asarray(box, float)
+        return self._box
+
+
+def make_tracker(
+    name: str, *, checkpoint: str = "lite", config: Config | None = None, nano_dir: Path | None = None
+) -> TrackerLike:
+    """The tracker of that name.
+
+    Args:
+        name: `roam`, or `cv2:` and the lower-case name of one of OpenCV's trackers.
+        checkpoint: of `roam`: name or directory.
+        config: of `roam`: a configuration instead of the checkpoint's.
+        nano_dir: of `cv2:nano`: the folder with `NANO_FILES`.
+
+    Raises:
+        ValueError: no such tracker, the installed OpenCV lacks it, or its files are missing.
+        CheckpointError: as `roam_jax.checkpoints.load_checkpoint`.
+    """
+    if name == "roam":
+        from roam_jax.tracking.tracker import Tracker  # starts JAX, which OpenCV's trackers need not wait for
+
+        return Tracker(checkpoint=checkpoint, config=config)
+    if not name.startswith("cv2:"):
+        raise ValueError(f"no tracker is called {name!r}; there are roam and cv2:csrt, cv2:kcf, cv2:mil, cv2:nano")
+    return OpenCVTracker(_find_opencv_factory(name.removeprefix("cv2:"), nano_dir))
+
+
+def _find_opencv_factory(kind: str, nano_dir: Path | None) -> Callable[[], Any]:
+    parts = {name.lower(): getattr(cv2, name) for name in dir(cv2) if name.startswith("Tracker")}
+    if f"tracker{kind}_create" not in parts:
+        raise ValueError(f"OpenCV {cv2.__version__} has no tracker {kind!r}; opencv-contrib-python has more of them")
+    create = parts[f"tracker{kind}_create"]
+    if kind != "nano":
+        return create
+    files = [Path(nano_dir or ".") / name for name in NANO_FILES]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise ValueError(f"NanoTrack needs the folder of its networks, where {' and '.join(missing)} should lie")
+
+    def create_nano() -> Any:
+        params = parts["trackernano_params"]()
+        params.backbone, params.neckhead = map(str, files)
+        return create(params)
+
+    return create_nano
+
+
+def _to_bgr(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    return cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
