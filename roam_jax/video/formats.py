@@ -1,0 +1,138 @@
+"""Boxes as text: the command line's `x,y,w,h`, boxes files in the style of OTB, and JSON lines.
+
+In memory boxes are `xywh` in continuous 0-based image coordinates. OTB counts the first pixel as (1, 1): text of that
+kind is read and written with `one_based=True`, which shifts x and y by one and leaves w and h alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from roam_jax.data import sequences
+from roam_jax.video.errors import InputError, UsageError
+
+Image = UInt8[np.ndarray, "h w 3"]
+"""RGB image"""
+Box = Float32[np.ndarray, " 4"]
+Boxes = Float32[np.ndarray, "n 4"]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one tracker says about one frame."""
+
+    frame: int
+    """0-based index of the frame"""
+    target: int
+    """0-based index of the object"""
+    box_xywh: Box
+    """image pixels, 0-based"""
+    score: float
+    """response relative to that of the first frame; 1 in the first frame"""
+    lost: bool
+    """the tracker does not believe that this is the object"""
+    seconds: float
+    """time that the tracker took for this object in this frame"""
+
+
+def parse_box(text: str, *, one_based: bool = False) -> Box:
+    """Box of a text such as `10,20,30,40` (x, y, w, h between commas, semicolons or spaces).
+
+    Raises:
+        UsageError: the text is not four numbers.
+    """
+    parts = [part for part in re.split(r"[,;\s]+", text.strip()) if part]
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 4:
+        raise UsageError(f"a box is four numbers x,y,w,h, for example 10,20,30,40, but {text!r} was given")
+    return np.asarray(numbers, np.float32) - _origin(one_based)
+
+
+def read_boxes(path: Path, *, one_based: bool = False) -> Boxes:
+    """Boxes of a text file, one x,y,w,h per line, between commas, tabs or spaces.
+
+    Raises:
+        InputError: no such file, no box in it, or a line that is not four numbers (`nan` is a number).
+    """
+    try:
+        return sequences.read_boxes(path) - _origin(one_based)
+    except (sequences.DataError, OSError, UnicodeDecodeError) as error:
+        raise InputError(str(error)) from error
+
+
+def format_box(box_xywh: Box, *, one_based: bool = False) -> str:
+    """Line `x,y,w,h` of a boxes file, to a hundredth of a pixel."""
+    return ",".join(f"{value:.2f}" for value in box_xywh + _origin(one_based))
+
+
+def format_observation(observation: Observation) -> str:
+    """Line of JSON with the keys frame, target, box, score, lost and time (seconds); null: a number not finite."""
+    return json.dumps(
+        {
+            "frame": observation.frame,
+            "target": observation.target,
+            "box": [_finite(value, 3) for value in observation.box_xywh.tolist()],
+            "score": _finite(observation.score, 5),
+            "lost": observation.lost,
+            "time": _finite(observation.seconds, 6),
+        }
+    )
+
+
+def read_observations(path: Path) -> list[dict[str, Any]]:
+    """Lines of a `track.jsonl`; a last line that a crash cut short is left out.
+
+    Raises:
+        InputError: no such file, or a line before the last is no JSON.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise InputError(f"{path} line {number} should be JSON, but is {line[:60]!r}") from error
+    return rows
+
+
+def check_box(box_xywh: Box, size_hw: tuple[int, int]) -> Box:
+    """The same box, if a tracker can start from it; it may stick out of the image, but not lie outside.
+
+    Raises:
+        UsageError: a number is not finite, a side is shorter than a pixel, or no pixel of the image is inside.
+    """
+    height, width = size_hw
+    x, y, w, h = (float(value) for value in box_xywh)
+    text = f"the box x={x:g}, y={y:g}, w={w:g}, h={h:g}"
+    if not all(map(math.isfinite, (x, y, w, h))):
+        raise UsageError(f"{text} has a number that is not finite")
+    if min(w, h) < 1:
+        raise UsageError(f"{text} is empty: its width and height must be at least one pixel")
+    if min(x + w, width) - max(x, 0) < 1 or min(y + h, height) - max(y, 0) < 1:
+        raise UsageError(f"{text} lies outside the image, which is {width} pixels wide and {height} high")
+    return box_xywh
+
+
+def _origin(one_based: bool) -> Box:
+    """Coordinates of the first pixel's corner in a text, as a box."""
+    return np.asarray([1, 1, 0, 0] if one_based else [0, 0, 0, 0], np.float32)
+
+
+def _finite(value: float, digits: int) -> float | None:
+    """JSON has no word for numbers that are not finite."""
+    return round(float(value), digits) if math.isfinite(value) else None

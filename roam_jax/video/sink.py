@@ -1,0 +1,226 @@
+"""Results on disk, written frame by frame so that whatever stops the program leaves what it had done."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+import cv2
+import numpy as np
+from av.error import FFmpegError
+
+from roam_jax.video.draw import draw_observations
+from roam_jax.video.errors import OutputError
+from roam_jax.video.formats import Box, Image, Observation, format_box, format_observation
+
+ENCODERS = ("libx264", "libopenh264", "mpeg4")
+"""in the order of preference; the first two write H.264, and FFmpeg's builds differ in which they have"""
+SRGB, BT601 = 1, 6
+"""FFmpeg's numbers for the primaries of RGB images, and for the YUV that OpenCV makes of them"""
+QUEUE = 4
+"""frames that may wait for the encoder"""
+
+
+class VideoWriter:
+    """MP4 file of RGB frames, H.264 where FFmpeg has it; usable as a context manager.
+
+    The file is playable while it grows: after a crash it lacks about its last second. Odd sizes grow by one pixel.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+
+    def __init__(self, path: Path, size_hw: tuple[int, int], fps: Fraction) -> None:
+        self.path, height, width = path, *size_hw
+        self.padding = (height % 2, width % 2)
+        encoder = next(name for name in ENCODERS if name in av.codecs_available)
+        with _writing(path):
+            # Fragments make a growing file readable; "hybrid" turns it into an ordinary MP4 at the end.
+            self.container = av.open(str(path), "w", options={"movflags": "hybrid_fragmented", "flush_packets": "1"})
+            self.stream = cast(av.VideoStream, self.container.add_stream(encoder, rate=fps.limit_denominator(65535)))
+        self.stream.height, self.stream.width = height + height % 2, width + width % 2
+        self.stream.pix_fmt = "yuv420p"
+        context = self.stream.codec_context
+        context.colorspace, context.color_primaries, context.color_trc = BT601, SRGB, SRGB
+        context.gop_size = max(1, round(fps))  # a fragment ends where the next key frame begins
+        if encoder == "libx264":
+            self.stream.options = {"preset": "superfast", "crf": "20"}  # the tracker needs the processor
+
+    def write(self, image: Image) -> None:
+        """Add a frame.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        if any(self.padding):
+            image = np.pad(image, ((0, self.padding[0]), (0, self.padding[1]), (0, 0)), mode="edge")
+        # OpenCV's conversion is three times as fast as FFmpeg's.
+        yuv = np.asarray(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2YUV_I420), np.uint8)
+        with _writing(self.path):
+            self.container.mux(self.stream.encode(av.VideoFrame.from_ndarray(yuv, format="yuv420p")))
+
+    def close(self) -> None:
+        """Write what the encoder still holds, and the file's index.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        with _writing(self.path):
+            try:
+                self.container.mux(self.stream.encode(None))
+            finally:
+                self.container.close()
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class TextWriter:
+    """Text file whose lines are on disk as soon as they are written; usable as a context manager.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _writing(path):
+            self.file = path.open("w", encoding="utf-8", newline="\n", buffering=1)
+
+    def write(self, line: str) -> None:
+        """Add a line.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        with _writing(self.path):
+            self.file.write(line + "\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        with _writing(self.path):
+            self.file.close()
+
+    def __enter__(self) -> TextWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class ResultWriter:
+    """Folder of results; usable as a context manager.
+
+    - `boxes.txt`: a line x,y,w,h for each frame; with several objects `boxes_1.txt`, `boxes_2.txt`, ...
+    - `track.jsonl`: a line of JSON for each frame and object (`format_observation`), boxes 0-based
+    - `video.mp4`: the frames with boxes drawn, encoded in the background; the last `QUEUE` may be missing if the
+      program is killed
+
+    Args:
+        folder: where to; made if it is not there, files of these names are replaced.
+        targets: number of objects.
+        size_hw: of the frames.
+        fps: of the video.
+        video: write it.
+        one_based: count pixels from 1 in the boxes files, as OTB does.
+
+    Raises:
+        OutputError: the folder or a file in it cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        targets: int,
+        size_hw: tuple[int, int],
+        fps: Fraction,
+        video: bool = True,
+        one_based: bool = False,
+    ) -> None:
+        make_folder(folder)
+        self.folder, self.one_based = folder, one_based
+        names = ["boxes.txt"] if targets == 1 else [f"boxes_{target}.txt" for target in range(1, targets + 1)]
+        self.files = [*names, "track.jsonl", *(["video.mp4"] if video else [])]
+        """names of the files in the folder"""
+        with ExitStack() as stack:
+            self.boxes = [stack.enter_context(TextWriter(folder / name)) for name in names]
+            self.lines = stack.enter_context(TextWriter(folder / "track.jsonl"))
+            self.video = stack.enter_context(VideoWriter(folder / "video.mp4", size_hw, fps)) if video else None
+            self.encoder = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="encoder"))
+            self.waiting: deque[Future[None]] = deque()
+            stack.callback(self._wait, 0)
+            self.stack = stack.pop_all()
+
+    def write(
+        self,
+        image: Image,
+        observations: Sequence[Observation],
+        groundtruth_xywh: Box | None = None,
+    ) -> None:
+        """Add a frame: texts first, because they are what counts.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        for observation in observations:
+            self.boxes[observation.target].write(format_box(observation.box_xywh, one_based=self.one_based))
+            self.lines.write(format_observation(observation))
+        if self.video:
+            self._wait(QUEUE - 1)
+            self.waiting.append(self.encoder.submit(self._write_video, image, observations, groundtruth_xywh))
+
+    def _write_video(self, image: Image, observations: Sequence[Observation], groundtruth_xywh: Box | None) -> None:
+        assert self.video
+        self.video.write(draw_observations(image, observations, groundtruth_xywh))
+
+    def _wait(self, count: int) -> None:
+        """Wait until no more than `count` frames wait for the encoder; its errors arrive here."""
+        while len(self.waiting) > count:
+            self.waiting.popleft().result()
+
+    def close(self) -> None:
+        """Close all files, the others too if one of them cannot be written.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        self.stack.close()
+
+    def __enter__(self) -> ResultWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, if it is not there, and see that files can be made in it.
+
+    Raises:
+        OutputError: it cannot be made, or not written to.
+    """
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        trial = folder / ".roam_jax_trial"
+        trial.touch()
+        trial.unlink()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn every way of failing to write into one sentence."""
+    try:
+        yield
+    except (OSError, FFmpegError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{path} cannot be written: {reason}") from error

@@ -1,0 +1,367 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from roam_jax import track
+from roam_jax.config import Config
+from roam_jax.video.errors import DisplayError, ExitCode, ModelError
+from roam_jax.video.formats import read_boxes, read_observations
+from roam_jax.video.sink import VideoWriter
+from roam_jax.video.source import DEFAULT_FPS, VideoFile
+
+SIZE_HW = (96, 128)
+FRAMES = 8
+
+
+class StandIn:
+    """Tracker that goes one pixel to the right with every frame, and is lost from the fifth frame on."""
+
+    def __init__(self, fails_at: int = -1, error: BaseException | None = None) -> None:
+        self.fails_at, self.error, self.updates, self.score, self.lost = fails_at, error, 0, 1.0, False
+
+    def init(self, image, box_xywh):
+        assert image.shape == (*SIZE_HW, 3) or image.shape == (270, 480, 3)
+        self.box = np.asarray(box_xywh, np.float32)
+
+    def update(self, image):
+        assert image.dtype == np.uint8
+        self.updates += 1
+        if self.updates == self.fails_at and self.error:
+            raise self.error
+        self.score, self.lost = 1 / (1 + self.updates), self.updates >= 4
+        self.box = self.box + np.array([1, 0, 0, 0], np.float32)
+        return self.box
+
+
+def make_stand_ins(checkpoint: str, config: Config | None, count: int) -> list[StandIn]:
+    return [StandIn() for _ in range(count)]
+
+
+def make_frames(count: int = FRAMES, size_hw: tuple[int, int] = SIZE_HW) -> list[np.ndarray]:
+    rows, columns = np.mgrid[: size_hw[0], : size_hw[1]]
+    waves = [np.stack([rows + 9 * i, columns - 5 * i, rows + columns], axis=-1) / 25 for i in range(count)]
+    return [(127 + 100 * np.sin(wave)).astype(np.uint8) for wave in waves]
+
+
+@pytest.fixture
+def out(tmp_path) -> Path:
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def video(tmp_path) -> Path:
+    path = tmp_path / "clip.mp4"
+    with VideoWriter(path, SIZE_HW, DEFAULT_FPS) as writer:
+        for frame in make_frames():
+            writer.write(frame)
+    return path
+
+
+@pytest.fixture
+def sequence(tmp_path) -> Path:
+    """Folder in the layout of OTB whose object moves as the stand-in does."""
+    folder = tmp_path / "Wave"
+    (folder / "img").mkdir(parents=True)
+    for number, frame in enumerate(make_frames(), start=1):
+        cv2.imwrite(str(folder / "img" / f"{number:04d}.jpg"), frame)
+    (folder / "groundtruth_rect.txt").write_text("".join(f"{11 + i},21,30,40\n" for i in range(FRAMES)))
+    return folder
+
+
+def run(*argv: object, make_trackers=make_stand_ins) -> int:
+    return track.main([str(word) for word in argv], make_trackers)
+
+
+def test_a_video_becomes_boxes_lines_and_a_video(video, out, capsys):
+    assert run(video, "--box", "10,20,30,40", "--output", out) == ExitCode.SUCCESS
+    np.testing.assert_array_equal(read_boxes(out / "boxes.txt"), [[10 + i, 20, 30, 40] for i in range(FRAMES)])
+    rows = read_observations(out / "track.jsonl")
+    assert [row["frame"] for row in rows] == list(range(FRAMES))
+    assert [row["lost"] for row in rows] == [False] * 4 + [True] * 4
+    assert [row["score"] for row in rows[:2]] == [1, 0.5]
+    assert all(0 <= row["time"] < 60 for row in rows)
+    source = VideoFile(out / "video.mp4")
+    assert (source.n_frames, source.size_hw, source.fps) == (FRAMES, SIZE_HW, DEFAULT_FPS)
+    shown = capsys.readouterr()
+    assert re.search(r"8 frames tracked, lost in 4; .* frames/s", shown.out)
+    assert "success AUC" not in shown.out
+    assert "frame/s" in shown.err, "the progress bar"
+
+
+def test_no_video_writes_none(video, out):
+    assert run(video, "--box", "10,20,30,40", "--output", out, "--no-video") == ExitCode.SUCCESS
+    assert sorted(path.name for path in out.iterdir()) == ["boxes.txt", "track.jsonl"]
+
+
+def test_one_based_boxes_begin_at_one(video, out):
+    assert run(video, "--box", "10,20,30,40", "--output", out, "--one-based") == ExitCode.SUCCESS
+    np.testing.assert_array_equal(read_boxes(out / "boxes.txt")[0], [10, 20, 30, 40])
+    assert read_observations(out / "track.jsonl")[0]["box"] == [9, 19, 30, 40]
+
+
+def test_several_objects_come_from_a_file(video, out, tmp_path):
+    (tmp_path / "boxes.txt").write_text("10\t20\t30\t40\n50\t60\t20\t20\n")
+    assert run(video, "--boxes", tmp_path / "boxes.txt", "--output", out) == ExitCode.SUCCESS
+    np.testing.assert_array_equal(read_boxes(out / "boxes_1.txt")[0], [10, 20, 30, 40])
+    np.testing.assert_array_equal(read_boxes(out / "boxes_2.txt")[-1], [57, 60, 20, 20])
+    assert len(read_observations(out / "track.jsonl")) == 2 * FRAMES
+
+
+def test_a_sequence_folder_gives_the_box_and_the_score(sequence, out, capsys):
+    assert run(sequence, "--output", out) == ExitCode.SUCCESS
+    np.testing.assert_array_equal(read_boxes(out / "boxes.txt")[0], [10, 20, 30, 40])
+    printed = re.search(r"success AUC ([\d.]+), mean overlap ([\d.]+) over 8 frames", capsys.readouterr().out)
+    assert printed
+    assert float(printed[2]) == pytest.approx(1.0)
+    assert float(printed[1]) == pytest.approx(20 / 21, abs=1e-3), "an overlap of 1 is not above the threshold 1"
+
+
+def test_frames_without_a_known_box_do_not_count(sequence, out, capsys):
+    lines = (sequence / "groundtruth_rect.txt").read_text().splitlines()
+    lines[3:5] = ["nan,nan,nan,nan", "0,0,0,0"]
+    (sequence / "groundtruth_rect.txt").write_text("\n".join(lines[:-1]))
+    assert run(sequence, "--output", out) == ExitCode.SUCCESS
+    assert "mean overlap 1.000 over 5 frames" in capsys.readouterr().out
+    assert len(read_boxes(out / "boxes.txt")) == FRAMES
+
+
+@pytest.mark.parametrize("how", ["folder", "pattern", "list"])
+def test_pictures_can_be_named_in_three_ways(sequence, out, how):
+    images = sequence / "img"
+    words = {"folder": [images], "pattern": [images / "*.jpg"], "list": sorted(images.iterdir())}[how]
+    assert run(*words, "--box", "10,20,30,40", "--output", out, "--fps", "12.5") == ExitCode.SUCCESS
+    assert len(read_boxes(out / "boxes.txt")) == FRAMES
+    assert VideoFile(out / "video.mp4").fps == 12.5
+
+
+def test_the_demo_needs_no_input_and_measures_itself(out, capsys, monkeypatch):
+    from roam_jax.demo import render_demo
+
+    monkeypatch.setattr(track, "render_demo", lambda: render_demo(6))
+    assert run("--demo", "--output", out) == ExitCode.SUCCESS
+    assert re.search(r"success AUC 0\.\d+, mean overlap 0\.\d+ over 6 frames", capsys.readouterr().out)
+    assert len(list(VideoFile(out / "video.mp4"))) == 6
+
+
+BAD_BOXES = {
+    "text": ("ten,20,30,40", "four numbers"),
+    "three numbers": ("10,20,30", "four numbers"),
+    "nan": ("nan,20,30,40", "not finite"),
+    "zero size": ("10,20,0,40", "is empty"),
+    "negative size": ("10,20,30,-1", "is empty"),
+    "outside": ("500,20,30,40", "outside the image"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_BOXES)
+def test_a_bad_box_is_a_usage_error(video, out, capsys, kind):
+    text, reason = BAD_BOXES[kind]
+    assert run(video, f"--box={text}", "--output", out) == ExitCode.USAGE == 2
+    error = capsys.readouterr().err
+    assert reason in error
+    assert error.startswith("error: ")
+    assert len(error.splitlines()) == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ([], "name a video"),
+        (["{video}", "--demo"], "--demo tracks its own clip"),
+        (["{video}", "--box", "1,2,3,4", "--boxes", "x"], "either --box or --boxes"),
+        (["{video}", "--boxes", "none.txt"], "no such file"),
+        (["{video}", "--box", "1,2,3,4", "--fps", "-3"], "--fps must be between"),
+        (["{video}", "--box", "1,2,3,4", "--nonsense"], "nrecognized"),
+        (["{video}", "--box", "1,2,3,4", "--config.online.tau", "five"], "tau"),
+    ],
+)
+def test_wrong_arguments_are_usage_errors(video, capsys, words, reason):
+    assert run(*(word.format(video=video) for word in words)) == ExitCode.USAGE
+    assert reason in capsys.readouterr().err
+
+
+def test_the_input_is_never_replaced_by_the_results(tmp_path, video, capsys):
+    video.rename(tmp_path / "video.mp4")
+    before = (tmp_path / "video.mp4").read_bytes()
+    assert run(tmp_path / "video.mp4", "--box", "1,2,30,40", "--output", tmp_path) == ExitCode.USAGE
+    assert "would replace the input" in capsys.readouterr().err
+    assert (tmp_path / "video.mp4").read_bytes() == before
+
+
+def test_unreadable_inputs_are_input_errors(tmp_path, out, capsys):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.avi").write_text("no video")
+    (tmp_path / "folder").mkdir()
+    for name in ("none.mp4", "empty.mp4", "text.avi", "folder", "*.png"):
+        assert run(tmp_path / name, "--box", "1,2,30,40", "--output", out) == ExitCode.INPUT == 3
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert len(error.splitlines()) == 1
+
+
+def test_without_box_and_display_there_is_one_sentence(video, out, capsys, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    for words in ([], ["--box", "1,2,30,40", "--show"]):
+        assert run(video, *words, "--output", out) == ExitCode.DISPLAY == 4
+        error = capsys.readouterr().err
+        assert "a window is needed" in error
+        assert len(error.splitlines()) == 1
+
+
+def test_the_box_can_be_drawn(video, out, monkeypatch):
+    monkeypatch.setattr(track, "select_box", lambda image: np.array([3, 4, image.shape[0] // 4, 20], np.float32))
+    assert run(video, "--output", out) == ExitCode.SUCCESS
+    np.testing.assert_array_equal(read_boxes(out / "boxes.txt")[0], [3, 4, SIZE_HW[0] // 4, 20])
+
+
+def test_showing_ends_when_the_user_says_so(video, out, monkeypatch):
+    shown = []
+    monkeypatch.setattr(track, "require_display", lambda purpose: None)
+    monkeypatch.setattr(track, "show_frame", lambda image: shown.append(image) or len(shown) < 3)
+    assert run(video, "--box", "10,20,30,40", "--show", "--output", out) == ExitCode.SUCCESS
+    assert len(read_boxes(out / "boxes.txt")) == len(shown) == 3
+
+
+def test_a_display_that_is_missing_is_noticed_before_anything_is_tracked(video, out, monkeypatch):
+    def refuse(purpose):
+        raise DisplayError("none")
+
+    monkeypatch.setattr(track, "require_display", refuse)
+    assert run(video, "--box", "10,20,30,40", "--show", "--output", out) == ExitCode.DISPLAY
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("problem", ["picture", "size", "gone"])
+def test_a_broken_frame_leaves_what_was_tracked(sequence, out, capsys, problem):
+    path = sequence / "img" / "0005.jpg"
+    if problem == "picture":
+        path.write_bytes(path.read_bytes()[:100])
+    elif problem == "size":
+        cv2.imwrite(str(path), make_frames(1, (50, 60))[0])
+    else:
+        path.unlink()
+        path.mkdir()
+    assert run(sequence, "--output", out) == ExitCode.INPUT
+    shown = capsys.readouterr()
+    assert len(read_boxes(out / "boxes.txt")) == len(read_observations(out / "track.jsonl")) == 4
+    assert len(list(VideoFile(out / "video.mp4"))) == 4
+    assert "4 frames tracked" in shown.out
+    assert "success AUC" in shown.out
+    assert {"picture": "cannot be decoded", "size": "changes its size", "gone": "cannot be read"}[problem] in shown.err
+
+
+def test_a_truncated_video_is_tracked_to_its_end_and_reported(tmp_path, out, capsys):
+    import av
+
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.height, stream.width = SIZE_HW
+        for frame in make_frames(40):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 7 // 10])
+    assert run(path, "--box", "10,20,30,40", "--output", out) == ExitCode.INPUT
+    count = len(read_boxes(out / "boxes.txt"))
+    assert 0 < count < 40
+    assert f"it ends after {count} of 40 frames" in capsys.readouterr().err
+    assert len(list(VideoFile(out / "video.mp4"))) == count
+
+
+@pytest.mark.parametrize("fails_at", [1, 5])
+def test_ctrl_c_leaves_what_was_tracked(video, out, capsys, fails_at):
+    stop = lambda *_: [StandIn(fails_at, KeyboardInterrupt())]  # noqa: E731
+    assert run(video, "--box", "10,20,30,40", "--output", out, make_trackers=stop) == ExitCode.INTERRUPTED == 130
+    assert len(read_boxes(out / "boxes.txt")) == len(read_observations(out / "track.jsonl")) == fails_at
+    assert len(list(VideoFile(out / "video.mp4"))) == fails_at
+    assert f"{fails_at} frames tracked" in capsys.readouterr().out
+
+
+def test_a_fault_of_the_tracker_is_not_hidden_and_loses_nothing(video, out):
+    fail = lambda *_: [StandIn(3, RuntimeError("a bug"))]  # noqa: E731
+    with pytest.raises(RuntimeError, match="a bug"):
+        run(video, "--box", "10,20,30,40", "--output", out, make_trackers=fail)
+    assert len(read_boxes(out / "boxes.txt")) == 3
+    assert len(list(VideoFile(out / "video.mp4"))) == 3
+
+
+def test_an_output_that_cannot_be_written_is_noticed_first(video, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    never = lambda *_: pytest.fail("the tracker was made")  # noqa: E731
+    words = (video, "--box", "10,20,30,40", "--output", tmp_path / "file")
+    assert run(*words, make_trackers=never) == ExitCode.OUTPUT == 6
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_cannot_be_used_is_one_sentence(video, out, tmp_path, capsys):
+    def refuse(*_):
+        raise ModelError("no such checkpoint")
+
+    assert run(video, "--box", "10,20,30,40", "--output", out, make_trackers=refuse) == ExitCode.CHECKPOINT == 5
+    assert "no such checkpoint" in capsys.readouterr().err
+    words = (video, "--box", "10,20,30,40", "--output", out, "--checkpoint", tmp_path / "none")
+    assert run(*words, "--config.online.tau", "3") == ExitCode.CHECKPOINT
+    assert "there is no checkpoint" in capsys.readouterr().err
+    assert run(*words, make_trackers=None) == ExitCode.CHECKPOINT
+    assert "there is no checkpoint" in capsys.readouterr().err
+
+
+def test_settings_start_from_those_of_the_checkpoint(video, out, monkeypatch):
+    seen = []
+
+    def remember(checkpoint, config, count):
+        seen.append((checkpoint, config))
+        return make_stand_ins(checkpoint, config, count)
+
+    monkeypatch.setattr(track, "read_config", lambda checkpoint: Config.tiny())
+    words = (video, "--box", "10,20,30,40", "--output", out, "--checkpoint", "mine")
+    assert run(*words, make_trackers=remember) == ExitCode.SUCCESS
+    assert seen.pop() == ("mine", None), "the checkpoint's own"
+    options = ("--config.online.tau", "7", "--config.online.no-regression", "--config.online.scales", "0.9", "1.1")
+    assert run(*words, *options, make_trackers=remember) == ExitCode.SUCCESS
+    _, config = seen.pop()
+    assert (config.online.tau, config.online.regression, config.online.scales) == (7, False, (0.9, 1.1))
+    assert config.model == Config.tiny().model
+    assert config.online.memory == Config.tiny().online.memory
+    assert run(*words, "--config.online.tau", "0", make_trackers=remember) == ExitCode.USAGE
+    assert not seen
+
+
+def test_settings_are_listed_with_the_values_of_the_checkpoint(capsys, monkeypatch):
+    monkeypatch.setattr(track, "read_config", lambda checkpoint: Config.tiny())
+    assert run("--settings") == ExitCode.SUCCESS
+    text = capsys.readouterr().out
+    assert "--config.online.tau INT" in text
+    assert re.search(r"frames between two model updates \(official\)\s+│?\s*\(default: 2\)", text)
+
+
+def test_help_is_quick_complete_and_starts_no_jax():
+    program = "import sys; from roam_jax.track import main; sys.exit(main(['--help']) + 10 * ('jax' in sys.modules))"
+    start = time.perf_counter()
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    seconds = time.perf_counter() - start
+    assert result.returncode == 0, result.stderr
+    assert seconds < 10, "about one second on an idle machine"
+    for option in ("--box", "--boxes", "--demo", "--checkpoint", "--output", "--no-video", "--one-based", "--settings"):
+        assert option in result.stdout
+    for code in ExitCode:
+        assert re.search(rf"^\s+{int(code)}  {re.escape(code.meaning)}$", result.stdout, re.MULTILINE)
+
+
+def test_the_module_runs_as_a_program(tmp_path):
+    command = [sys.executable, "-m", "roam_jax.track", str(tmp_path / "none.mp4"), "--box", "1,2,3,4"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "DISPLAY": ""})
+    assert result.returncode == ExitCode.INPUT
+    assert result.stderr.strip() == f"error: there is no file or folder {tmp_path / 'none.mp4'}"
