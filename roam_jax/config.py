@@ -56,7 +56,10 @@ class ModelConfig:
 class LossConfig:
     """Tracking loss L (Eq. 7) and the label map (Eq. 8)."""
 
-    form: Literal["paper", "official"] = "official"
+    response_form: Literal["paper", "official"] = "official"
+    """paper: squared error of all cells, over the label's energy; official: of the badly predicted cells, their mean"""
+    box_form: Literal["paper", "official"] = "official"
+    """paper: anchors with an overlap of at least 0.5; official: a fixed number of the best"""
     alpha: float = 20.0
     """sharpness of the Gaussian label (paper, Section 5)"""
     ignore_below: float = 0.1
@@ -203,7 +206,7 @@ class Config:
         """The paper's text: 12 convolutions of VGG-16, the losses of Eq. 7, 4 optimizer inputs."""
         return cls(
             backbone=BackboneConfig(name="vgg12", neck_channels=0),
-            loss=LossConfig(form="paper"),
+            loss=LossConfig(response_form="paper", box_form="paper"),
             optimizer=OptimizerConfig(inputs="paper"),
         )
 
@@ -218,9 +221,10 @@ class Config:
             ),
             loss=LossConfig(top_anchors=16),
             optimizer=OptimizerConfig(lambda0=3e-5, log_lambda0=True),
+            online=OnlineConfig(first_samples=3),
             train=TrainConfig(
-                updates=4, batch=8, model_rate=3e-4, lambda_rate=1e-2, neck_rate=5e-4, optimizer_rate=1e-3,
-                scale_first=False, tests=2, shift=0.36,
+                updates=4, batch=8, model_rate=4e-4, lambda_rate=1e-2, neck_rate=1e-3, optimizer_rate=1e-3,
+                kappa_cf=1.0, kappa_reg=0.8, scale_first=False, tests=2, shift=0.36,
             ),
         )  # fmt: skip
 
@@ -262,7 +266,7 @@ class Config:
             ValueError: a section or a field that this version does not know.
         """
         parts = {}
-        sections = {f.name: f.default_factory for f in dataclasses.fields(cls)}
+        sections: dict[str, Any] = {f.name: f.default_factory for f in dataclasses.fields(cls)}
         for section, fields in values.items():
             if section not in sections:
                 raise ValueError(f"unknown section {section!r} in the configuration")

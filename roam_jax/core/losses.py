@@ -24,6 +24,8 @@ class Samples(NamedTuple):
     """boxes B, patch pixels from the patch centre"""
     weights: Float[Array, "*g n"]
     """1 for a sample that counts, 0 for an empty place"""
+    anchors: Float[Array, "*g n m m"] | None = None
+    """weights of the anchors in the box loss; None: chosen by overlap"""
 
 
 class Losses(NamedTuple):
@@ -42,15 +44,16 @@ def smooth_l1(x: Float[Array, "*a"]) -> Float[Array, "*a"]:
 def response_loss(
     response: Float[Array, "n m m"], labels: Float[Array, "n m m"], weights: Float[Array, "n"], config: LossConfig
 ) -> Float[Array, ""]:
-    """First term of Eq. 7, averaged over the cells of all samples (Eq. 12).
+    """First term of Eq. 7, averaged over the samples (Eq. 12).
 
-    The `official` form leaves out cells with an error below `ignore_below`, weights the others by exp(label) and
-    divides by their number plus one.
+    The `paper` form is the squared error of all cells over the squared norm of the label, so that 1 is the loss of an
+    empty response whatever the map's size. The `official` form leaves out cells with an error below `ignore_below`,
+    weights the others by exp(label) and divides by their number plus one.
     """
     error = response - labels
     counts = jnp.broadcast_to(weights[:, None, None], error.shape)
-    if config.form == "paper":
-        return jnp.sum(counts * error**2) / jnp.maximum(jnp.sum(counts), 1.0)
+    if config.response_form == "paper":
+        return jnp.sum(counts * error**2) / jnp.maximum(jnp.sum(counts * labels**2), 1e-6)
     counts = counts * (jnp.abs(error) >= config.ignore_below)
     return jnp.sum(counts * jnp.exp(labels) * error**2) / (jnp.sum(counts) + 1.0)
 
@@ -62,26 +65,29 @@ def box_loss(
     weights: Float[Array, "n"],
     config: LossConfig,
     frames: int | None = None,
+    chosen: Float[Array, "n m m"] | None = None,
 ) -> Float[Array, ""]:
     """Second term of Eq. 7: smooth L1 between predicted and true shifts from the anchors near the object.
 
     The `official` form takes the `top_anchors` x `frames` anchors with the largest overlap over all samples together
     (`frames`: n, or the samples of one clip where several share theta); the `paper` form, which leaves the choice
-    open, those with an overlap of at least 0.5, or the best one.
+    open, those with an overlap of at least 0.5, or the best one. `chosen` gives the anchors' weights instead.
     """
-    counted = weights[:, None, None] > 0
-    found = jnp.where(counted, overlap(anchors, boxes_cxcywh[:, None, None]), -1.0)
     targets = encode(boxes_cxcywh[:, None, None], anchors)
     errors = jnp.mean(smooth_l1(deltas - targets), axis=-1)
-    if config.form == "paper":
+    if chosen is not None:
+        return jnp.sum(chosen * errors) / jnp.maximum(jnp.sum(chosen), 1.0)
+    counted = weights[:, None, None] > 0
+    found = jnp.where(counted, overlap(anchors, boxes_cxcywh[:, None, None]), -1.0)
+    if config.box_form == "paper":
         best = jnp.max(found, axis=(1, 2), keepdims=True)
-        chosen = counted & ((found >= 0.5) | (found == best))
-        return jnp.sum(jnp.where(chosen, errors, 0.0)) / jnp.maximum(jnp.sum(chosen), 1)
+        near = counted & ((found >= 0.5) | (found == best))
+        return jnp.sum(jnp.where(near, errors, 0.0)) / jnp.maximum(jnp.sum(near), 1)
     # Ties are frequent (anchors inside the object) and go to the later anchor, as in the official sort.
     count = min(config.top_anchors * (frames or found.shape[0]), found.size)
-    values, chosen = jax.lax.top_k(jax.lax.stop_gradient(found.ravel()[::-1]), count)
+    values, places = jax.lax.top_k(jax.lax.stop_gradient(found.ravel()[::-1]), count)
     valid = (values >= 0).astype(errors.dtype)
-    return jnp.sum(valid * errors.ravel()[::-1][chosen]) / jnp.maximum(jnp.sum(valid), 1.0)
+    return jnp.sum(valid * errors.ravel()[::-1][places]) / jnp.maximum(jnp.sum(valid), 1.0)
 
 
 def predict(
@@ -113,7 +119,13 @@ def tracking_losses(
     return Losses(
         response_loss(flat(response, 2), flat(samples.labels, 2), weights, loss),
         box_loss(
-            flat(deltas, 3), flat(samples.boxes_cxcywh, 1), flat(anchors, 3), weights, loss, samples.weights.shape[-1]
+            flat(deltas, 3),
+            flat(samples.boxes_cxcywh, 1),
+            flat(anchors, 3),
+            weights,
+            loss,
+            frames=samples.weights.shape[-1],
+            chosen=None if samples.anchors is None else flat(samples.anchors, 2),
         ),
     )
 

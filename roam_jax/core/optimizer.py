@@ -18,7 +18,7 @@ from roam_jax.config import OptimizerConfig
 Omega = Any
 """parameters of the optimizer: a dict of arrays"""
 Carry = Any
-"""recurrent state of all coordinates: a pytree of (hidden, n) arrays; coordinates last, so that a CPU vectorises over them"""
+"""recurrent state of all coordinates: pytree of (hidden, n) arrays; coordinates last: a CPU vectorises over them"""
 
 
 class CoordinateOptimizer(NamedTuple):

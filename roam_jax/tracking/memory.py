@@ -48,7 +48,7 @@ def remember(memory: Memory, sample: Samples, accept: Bool[Array, ""]) -> Memory
 
 
 def recall(memory: Memory, step: int, count: int) -> Samples:
-    """Samples for one of several steps: each step takes the next `count`, oldest first, around and around (official)."""
+    """Samples for one of several steps: each takes the next `count`, oldest first, around and around (official)."""
     used = jnp.maximum(memory.count, 1)
     oldest = jnp.where(memory.written > memory.capacity, jnp.mod(memory.written, memory.capacity), 0)
     places = jnp.mod(oldest + jnp.mod(step * count + jnp.arange(count), used), memory.capacity)
@@ -58,5 +58,3 @@ def recall(memory: Memory, step: int, count: int) -> Samples:
 def join(first: Samples, second: Samples) -> Samples:
     """Samples of both."""
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
-
-

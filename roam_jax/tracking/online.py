@@ -4,7 +4,8 @@
     state = online.start(params, image, box_xywh)
     state, prediction = online.step(params, state, image)
 
-`step` has fixed shapes: it compiles once, whatever the box does, and may be scanned over frames and mapped over targets.
+`step` has fixed shapes: it compiles once, whatever the box does, and may be scanned over frames and mapped over
+targets.
 The `*_patches` functions are the same without the crop, for hosts that crop better than the device.
 """
 

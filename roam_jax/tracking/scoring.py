@@ -33,9 +33,7 @@ def change_penalty(
     return jnp.exp(-strength * (scale * ratio - 1))
 
 
-def motion_map(
-    size_wh_patch: Float[Array, "2"], map_size: int, stride: int, sigma: float
-) -> Float[Array, "m m"]:
+def motion_map(size_wh_patch: Float[Array, "2"], map_size: int, stride: int, sigma: float) -> Float[Array, "m m"]:
     """Gaussian-like weight of each cell by its distance from the patch centre (Section 4).
 
     Args:
@@ -84,11 +82,7 @@ def choose(
     return Choice(index, score, weight, stay_loose)
 
 
-def keep_inside(
-    box_cxcywh: Float[Array, "4"], image_wh: Float[Array, "2"], least_px: float = 4.0
-) -> Float[Array, "4"]:
+def keep_inside(box_cxcywh: Float[Array, "4"], image_wh: Float[Array, "2"], least_px: float = 4.0) -> Float[Array, "4"]:
     """The box with its centre inside the image and its size between `least_px` and the image's."""
     size = jnp.clip(box_cxcywh[2:], least_px, jnp.maximum(image_wh, least_px))
     return jnp.concatenate([jnp.clip(box_cxcywh[:2], 0.0, image_wh), size])
-
-

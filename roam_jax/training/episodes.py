@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -84,23 +85,26 @@ def clip_meta_loss(
 
 
 def meta_gradient(
-    learned: Learned, levels: Levels, boxes_cxcywh: Float[Array, "b f 4"], backbone: Backbone, config: Config, *, key: Array
+    learned: Learned,
+    levels: Levels,
+    boxes_cxcywh: Float[Array, "b f 4"],
+    backbone: Backbone,
+    config: Config,
+    *,
+    key: Array,
 ) -> tuple[Learned, MetaLoss]:
-    """(Eq. 14) Gradient of the meta loss averaged over a batch of clips, and the mean of what each clip gave.
+    """(Eq. 14) Gradient of the meta loss averaged over a batch of clips, one model per clip; also the mean losses.
 
-    On a CPU the clips go one after another, which is faster there than a batched program and needs a clip's memory;
-    elsewhere they go together.
+    On a CPU, batches of one clip averaged by `mean_of` are faster and take a clip's memory.
     """
 
-    def one(inputs):
-        levels, boxes, key = inputs
+    def one(levels, boxes, key):
         return jax.grad(clip_meta_loss, has_aux=True)(learned, levels, boxes, backbone, config, key=key)
 
-    batch = (levels, boxes_cxcywh, jax.random.split(key, boxes_cxcywh.shape[0]))
-    mean = lambda tree: jax.tree.map(lambda x: jnp.mean(x, axis=0), tree)  # noqa: E731
-    if jax.default_backend() != "cpu":
-        return mean(jax.vmap(one)(batch))
-    add = lambda total, inputs: (jax.tree.map(jnp.add, total, one(inputs)), None)  # noqa: E731
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, jax.tree.map(lambda x: x[0], batch)))
-    total, _ = jax.lax.scan(add, zeros, batch)
-    return jax.tree.map(lambda x: x / boxes_cxcywh.shape[0], total)
+    keys = jax.random.split(key, boxes_cxcywh.shape[0])
+    return jax.tree.map(lambda x: jnp.mean(x, axis=0), jax.vmap(one)(levels, boxes_cxcywh, keys))
+
+
+def mean_of(trees: Sequence[Any]) -> Any:
+    """Average of pytrees of the same structure."""
+    return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *trees)

@@ -36,6 +36,11 @@ def configure(preset: str, **backbone) -> Config:
     return dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, **backbone))
 
 
+def load_golden(name: str) -> dict[str, np.ndarray]:
+    with np.load(GOLDEN / name) as golden:
+        return dict(golden)
+
+
 def assert_close(ours, golden, tolerance=2e-6):
     assert ours.shape == golden.shape
     np.testing.assert_allclose(ours, golden, rtol=0, atol=tolerance * np.abs(golden).max())
@@ -56,8 +61,8 @@ def find_weights(source: weights.Source) -> Path:
 
 @pytest.mark.parametrize("side", [48, 37])
 def test_narrow_lite_agrees_with_torch(side):
-    golden = np.load(GOLDEN / "lite_narrow.npz")
-    state = {key.removeprefix("state/"): golden[key] for key in golden.files if key.startswith("state/")}
+    golden = load_golden("lite_narrow.npz")
+    state = {key.removeprefix("state/"): golden[key] for key in golden if key.startswith("state/")}
     levels = jax.jit(NARROW.apply)(NARROW.convert(state), golden[f"image{side}"])
     for number, level in enumerate(levels):
         assert_close(level, golden[f"level{side}_{number}"])
@@ -67,14 +72,14 @@ def test_narrow_lite_agrees_with_torch(side):
 @pytest.mark.parametrize("side", [8, 11])
 @pytest.mark.parametrize("convolutions", [10, 12])
 def test_narrow_vgg_agrees_with_torch(convolutions, side, file):
-    golden = np.load(GOLDEN / "vgg_narrow.npz")
+    golden = load_golden("vgg_narrow.npz")
     trunk = Vgg(convolutions, map_size=side, widths=(4, 6, 8, 8, 8))
     (level,) = jax.jit(trunk.apply)(trunk.load(GOLDEN / file), golden["image"])
     assert_close(level, golden[f"map{convolutions}_{side}"])
 
 
 def test_lite_agrees_with_torch():
-    golden = np.load(GOLDEN / "lite_real.npz")
+    golden = load_golden("lite_real.npz")
     trunk = Lite()
     levels = jax.jit(trunk.apply)(trunk.load(find_weights(weights.LITE0)), golden["image"])
     for number, level in enumerate(levels):
@@ -83,7 +88,7 @@ def test_lite_agrees_with_torch():
 
 @pytest.mark.parametrize("convolutions", [10, 12])
 def test_vgg_agrees_with_torch(convolutions):
-    golden = np.load(GOLDEN / "vgg_real.npz")
+    golden = load_golden("vgg_real.npz")
     trunk = Vgg(convolutions, map_size=9)
     (level,) = jax.jit(trunk.apply)(trunk.load(find_weights(weights.VGG16)), golden["image"])
     assert_close(level[..., ::8], golden[f"map{convolutions}"], tolerance=1e-5)

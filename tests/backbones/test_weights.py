@@ -218,8 +218,8 @@ def test_wrong_shapes_and_missing_keys_are_named(state, tmp_path):
         TRUNK.convert({"layer": np.zeros(3)})
     with pytest.raises(WeightsError, match="conv1_1/b has values that are not finite"):
         TRUNK.convert({**state, "features.0.bias": np.full(4, np.nan, np.float32)})
-    golden = np.load(GOLDEN / "lite_narrow.npz")
-    small = {key.removeprefix("state/"): golden[key] for key in golden.files if key.startswith("state/")}
+    with np.load(GOLDEN / "lite_narrow.npz") as golden:
+        small = {key.removeprefix("state/"): golden[key] for key in golden.files if key.startswith("state/")}
     with pytest.raises(WeightsError, match=r"project/w has shape \(32, 8\), but the backbone needs \(32, 16\)"):
         Lite().convert(pad_blocks(small))
     with pytest.raises(WeightsError, match=r"_bn0 has shape \(32,\), but _conv_stem\.weight before it \(9, 3, 3, 3\)"):

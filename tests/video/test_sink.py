@@ -122,8 +122,10 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs the device that is always full")
 def test_a_full_disk_is_one_sentence(tmp_path):
     (tmp_path / "track.jsonl").symlink_to("/dev/full")
-    writer = ResultWriter(tmp_path, targets=1, size_hw=(64, 64), fps=RATE, video=False)
-    with pytest.raises(OutputError, match=r"track.jsonl cannot be written: No space left"):
+    with (
+        pytest.raises(OutputError, match=r"track.jsonl cannot be written: No space left"),
+        ResultWriter(tmp_path, targets=1, size_hw=(64, 64), fps=RATE, video=False) as writer,
+    ):
         writer.write(np.zeros((64, 64, 3), np.uint8), [observe(0)])
 
 

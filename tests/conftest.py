@@ -1,0 +1,29 @@
+"""Strict surroundings for all tests: shapes and types are checked at run time, and there are two devices."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Before JAX is first imported.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+
+import jax
+import jaxtyping
+import pytest
+
+# Programs that tests compile have no place in the user's cache.
+jax.config.update("jax_enable_compilation_cache", False)
+
+# `config` is left out, whose own checks of bad values are tested; `evaluation`, whose protocol cannot be checked.
+CHECKED = ("core", "backbones", "checkpoints", "tracking", "data", "training", "video")
+jaxtyping.install_import_hook([f"roam_jax.{part}" for part in CHECKED], "typecheck.checked")
+
+
+@pytest.fixture(scope="session")
+def roam_data() -> Path:
+    """The folder with real data that ROAM_DATA names; tests that need it are skipped without."""
+    folder = os.environ.get("ROAM_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("ROAM_DATA does not name a folder with real sequences and weights")
+    return Path(folder)

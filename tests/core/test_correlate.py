@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from roam_jax.core.correlate import correlate, good_size
+from roam_jax.core.warp import warp
+
+MAPS = [(8, 8), (7, 7), (6, 9), (4, 4)]
+
+
+def inputs(height, width):
+    keys = jax.random.split(jax.random.key(0), 2)
+    return jax.random.normal(keys[0], (2, height, width, 3)), jax.random.normal(keys[1], (5, 5, 3, 2))
+
+
+@pytest.mark.parametrize("canvas", [5, 11])  # the larger one is larger than some of the maps
+@pytest.mark.parametrize(("height", "width"), MAPS)
+def test_both_methods_agree_in_values_and_gradients(height, width, canvas):
+    features, filters = inputs(height, width)
+    phi = jnp.array([5.0, 3.0]) if canvas == 5 else jnp.array([7.0, 11.0])
+
+    def run(method):
+        def loss(features, filters):
+            out = correlate(features, filters, phi, canvas, method)
+            return jnp.sum(jnp.sin(out)), out
+
+        (_, out), gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(features, filters)
+        return out, *gradients
+
+    for ours, theirs in zip(run("fft"), run("direct"), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["auto", "fft", "direct"])
+def test_it_is_a_correlation_with_zero_padding(method):
+    features, filters = inputs(4, 5)
+    phi = jnp.array([3.0, 5.0])
+    kernel = np.asarray(warp(filters, phi, 7))
+    found = jax.jit(lambda f: correlate(f, filters, phi, 7, method))(features)
+    padded = np.pad(np.asarray(features), ((0, 0), (3, 3), (3, 3), (0, 0)))
+    assert found.shape == (2, 4, 5, 2)
+    for y in range(4):
+        for x in range(5):
+            expected = np.einsum("nhwc,hwco->no", padded[:, y : y + 7, x : x + 7], kernel)
+            np.testing.assert_allclose(found[:, y, x], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_good_sizes():
+    for least in range(1, 200):
+        size = good_size(least)
+        assert size >= least
+        assert size % 2 == 0
+        for prime in (2, 3, 5):
+            while size % prime == 0:
+                size //= prime
+        assert size == 1
+    assert good_size(14) == 16
+    assert good_size(30) == 30

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+
+from roam_jax.tracking.geometry import Roi, box_to_image, box_to_patch, roi_of_box
+
+
+def test_roi_is_a_square_around_the_box():
+    roi = roi_of_box(jnp.array([30.0, 40.0, 9.0, 16.0]), 5.0)
+    np.testing.assert_array_equal(roi.center_xy, [30, 40])
+    np.testing.assert_allclose(roi.size_wh, [60, 60], rtol=1e-6)
+
+
+def test_roi_of_an_empty_box_is_not_empty():
+    assert np.all(roi_of_box(jnp.zeros(4), 4.0).size_wh > 0)
+
+
+def test_box_to_patch():
+    roi = Roi(jnp.array([100.0, 50.0]), jnp.array([200.0, 50.0]))
+    found = box_to_patch(jnp.array([120.0, 40.0, 20.0, 10.0]), roi, 100)
+    np.testing.assert_allclose(found, [10.0, -20.0, 10.0, 20.0], rtol=1e-6)
+
+
+def test_there_and_back():
+    boxes = jnp.asarray(np.random.default_rng(0).uniform(1, 300, (20, 4)), jnp.float32)
+    roi = Roi(jnp.array([120.5, -7.25]), jnp.array([310.0, 77.0]))
+    np.testing.assert_allclose(box_to_image(box_to_patch(boxes, roi, 64), roi, 64), boxes, rtol=1e-5, atol=1e-4)

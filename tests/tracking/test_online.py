@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from roam_jax.tracking.geometry import roi_of_box
+from roam_jax.tracking.online import Online, first_rois, search_rois
+
+
+def same(ours, theirs, atol=0.0):
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=atol, atol=atol)
+
+
+def changed(ours, theirs):
+    return any(np.any(a != b) for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))
+
+
+@pytest.fixture(scope="module")
+def traced():
+    return []
+
+
+@pytest.fixture(scope="module")
+def programs(online, traced):
+    """Jitted start and step; `traced` counts how often step was compiled."""
+
+    def step(params, state, image):
+        traced.append(None)
+        return online.step(params, state, image)
+
+    return jax.jit(online.start), jax.jit(step)
+
+
+@pytest.fixture(scope="module")
+def first(programs, params, video, box_xywh):
+    return programs[0](params, video[0], jnp.asarray(box_xywh))
+
+
+@pytest.fixture(scope="module")
+def run(programs, params, video, first):
+    """States and predictions of all later frames, one call per frame."""
+
+    def track():
+        state, states, predictions = first, [], []
+        for image in video[1:]:
+            state, prediction = programs[1](params, state, image)
+            states.append(state)
+            predictions.append(prediction)
+        return states, jax.tree.map(lambda *x: jnp.stack(x), *predictions)
+
+    return track
+
+
+@pytest.fixture(scope="module")
+def tracked(run):
+    return run()
+
+
+def test_first_samples_are_stretched_around_the_object(config):
+    box = jnp.array([50.0, 40.0, 16.0, 9.0])
+    rois = first_rois(box, config)
+    side = float(roi_of_box(box, config.model.roi_scale).size_wh[0])
+    assert rois.size_wh.shape == (9, 2)
+    assert len({tuple(size) for size in np.round(np.asarray(rois.size_wh), 3).tolist()}) == 9
+    np.testing.assert_array_equal(rois.center_xy, np.broadcast_to([50, 40], (9, 2)))
+    found = {tuple(size) for size in np.round(np.asarray(rois.size_wh), 2).tolist()}
+    expected = {(round(side / (s * r), 2), round(side / (s / r), 2)) for s in (0.8, 1.0, 1.2) for r in (0.8, 1.0, 1.2)}
+    np.testing.assert_allclose(sorted(found), sorted(expected), atol=0.02)
+
+
+def test_start_takes_one_step_and_remembers_nothing_yet(config, params, first):
+    assert changed(first.model.theta, params.meta.theta0)
+    assert int(first.memory.count) == 0
+    assert int(first.frame) == 0
+    assert first.memory.samples.features.shape[0] == config.online.memory
+    np.testing.assert_allclose(first.box_cxcywh, [52, 39, 24, 18])
+    np.testing.assert_array_equal(first.image_wh, [120, 96])
+    side = config.model.target_side_patch
+    assert float(np.prod(first.start_wh_patch)) == pytest.approx(side**2, rel=1e-4)
+
+
+def test_it_runs_and_updates_every_tau_frames(config, first, tracked):
+    states, predictions = tracked
+    assert np.isfinite(predictions.box_cxcywh).all()
+    assert [int(state.frame) for state in states] == list(range(1, 7))
+    assert int(states[0].memory.written) > 0
+    before = first
+    for state in states:
+        updated = int(state.frame) % config.online.tau == 0
+        assert changed(state.model, before.model) == updated
+        before = state
+
+
+def test_the_same_video_twice(run, tracked):
+    same(run(), tracked)
+
+
+def test_one_compilation_whatever_the_box_does(config, programs, traced, params, video, first):
+    step = programs[1]
+    sizes = []
+    for factor in (0.3, 0.5, 1.0, 2.0, 3.0):
+        for stretch in (0.3, 1.0, 3.0):
+            box = first.box_cxcywh * jnp.array([1.0, 1.0, factor * stretch, factor / stretch])
+            state = first._replace(box_cxcywh=box, frame=jnp.asarray(config.online.tau - 1))
+            state, prediction = step(params, state, video[1])
+            assert np.isfinite(prediction.box_cxcywh).all()
+            sizes.append(tuple(np.asarray(state.phi).tolist()))
+    assert len(set(sizes)) > 2  # the filters did change their size
+    assert len(traced) == 1
+    assert step._cache_size() == 1
+
+
+def test_scan_is_repeated_step(online, params, video, first, tracked):
+    state, predictions = jax.jit(online.scan)(params, first, video[1:])
+    same(predictions, tracked[1], atol=2e-3)
+    same(state.box_cxcywh, tracked[0][-1].box_cxcywh, atol=2e-3)
+    assert int(state.frame) == len(video) - 1
+
+
+def test_many_targets_are_a_vmap(programs, online, params, video, first):
+    boxes = jnp.array([[40.0, 30.0, 24.0, 18.0], [10.0, 50.0, 16.0, 30.0]])
+    other = programs[0](params, video[0], boxes[1])
+    both = jax.tree.map(lambda *x: jnp.stack(x), first, other)
+    both, predictions = jax.jit(jax.vmap(online.step, in_axes=(None, 0, None)))(params, both, video[1])
+    for index, state in enumerate((first, other)):
+        _, alone = programs[1](params, state, video[1])
+        same(jax.tree.map(lambda x: x[index], predictions), alone, atol=2e-3)  # noqa: B023
+    assert np.abs(predictions.box_cxcywh[0] - predictions.box_cxcywh[1]).max() > 5
+
+
+def test_an_update_that_is_not_finite_is_refused(config, programs, params, video, first):
+    broken = params._replace(meta=params.meta._replace(omega=jax.tree.map(lambda x: x * jnp.nan, params.meta.omega)))
+    due = first._replace(frame=jnp.asarray(config.online.tau - 1))
+    after, prediction = programs[1](broken, due, video[1])
+    assert int(after.memory.written) == 1  # so the update was due
+    same(after.model, first.model)
+    assert np.isfinite(prediction.box_cxcywh).all()
+    sound, _ = programs[1](params, due, video[1])
+    assert changed(sound.model, first.model)
+
+
+def test_nothing_accepted_nothing_learned(config, programs, params, video, first):
+    doubtful = first._replace(reference=jnp.float32(1e6), frame=jnp.asarray(config.online.tau - 1))
+    after, prediction = programs[1](params, doubtful, video[1])
+    assert int(after.memory.written) == 0
+    same((after.model, after.phi), (first.model, first.phi))
+    assert bool(prediction.lost)
+    assert bool(after.loose)
+
+
+def test_first_frame_samples_can_stay(with_online, params, video, box_xywh):
+    online = with_online(first_samples=2)
+    state = jax.jit(online.start)(params, video[0], jnp.asarray(box_xywh))
+    assert state.first.weights.shape == (2,)
+    # The first one is the object as it is.
+    np.testing.assert_allclose(state.first.boxes_cxcywh[0, 2:], state.start_wh_patch, rtol=1e-5)
+
+
+def test_multi_scale_search(with_online, params, video, first, box_xywh):
+    online: Online = with_online(regression=False)
+    rois = search_rois(first.box_cxcywh, online.config)
+    np.testing.assert_allclose(rois.size_wh[:, 0] / rois.size_wh[1, 0], [0.96, 1.0, 1.04], rtol=1e-5)
+    state, predictions = jax.jit(online.scan)(params, first, video[1:])
+    boxes = np.asarray(predictions.box_cxcywh)
+    assert np.isfinite(boxes).all()
+    assert int(state.frame) == len(video) - 1
+    ratio = boxes[:, 2] / boxes[:, 3]
+    np.testing.assert_allclose(ratio, box_xywh[2] / box_xywh[3], rtol=1e-4)  # it follows scale only

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from roam_jax.checkpoints import Checkpoint
+from roam_jax.config import Config
+from roam_jax.tracking.params import params_from_dict, params_to_dict
+from roam_jax.tracking.tracker import Tracker
+
+BOX = (40, 30, 24, 18)
+
+
+class Picture:
+    """What the tracker uses of a PIL image: `convert`, and the array protocol of its result."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def convert(self, mode):
+        assert mode == "RGB"
+        return self.array
+
+
+@pytest.fixture(scope="module")
+def checkpoint(config, params):
+    return Checkpoint(config, jax.tree.map(np.asarray, params_to_dict(params)), "for tests")
+
+
+@pytest.fixture(scope="module")
+def host(checkpoint):
+    return Tracker(checkpoint, crop="host")
+
+
+@pytest.fixture(scope="module")
+def device(checkpoint):
+    return Tracker(checkpoint, crop="device")
+
+
+def track(tracker, video):
+    tracker.init(video[0], BOX)
+    return np.stack([tracker.update(image) for image in video[1:]])
+
+
+def test_init_and_update(host, video):
+    host.init(video[0], BOX)
+    np.testing.assert_array_equal(host.box, BOX)
+    assert (host.score, host.lost) == (1.0, False)
+    box = host.update(video[1])
+    assert box.shape == (4,)
+    assert box.dtype == np.float32
+    np.testing.assert_array_equal(host.box, box)
+    assert isinstance(host.score, float)
+    assert isinstance(host.lost, bool)
+    assert np.all(box[2:] > 0)
+
+
+def test_host_and_device_crops_agree(host, device, video):
+    np.testing.assert_allclose(track(host, video), track(device, video), atol=0.5)
+
+
+def test_init_starts_anew(host, video):
+    first = track(host, video)
+    np.testing.assert_array_equal(track(host, video), first)
+
+
+def test_pictures_are_converted(host, video):
+    expected = track(host, video)
+    np.testing.assert_array_equal(track(host, [Picture(image) for image in video]), expected)
+
+
+def test_a_pil_image(host, video):
+    pillow = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    expected = track(host, video[:2])
+    np.testing.assert_array_equal(track(host, [pillow.fromarray(image) for image in video[:2]]), expected)
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ((1, 2, 3), "four finite numbers"),
+        ((1, 2, float("nan"), 4), "four finite numbers"),
+        ((10, 10, 0, 5), "positive width and height"),
+        ((10, 10, 5, -1), "positive width and height"),
+        ((500, 10, 5, 5), "outside the image of 120 x 96"),
+        ((-50, 10, 5, 5), "outside the image of 120 x 96"),
+    ],
+)
+def test_bad_boxes(host, video, box, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        host.init(video[0], box)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((8, 9), np.uint8), np.zeros((8, 9, 4), np.uint8), np.zeros((8, 9, 3)), np.zeros((0, 9, 3), np.uint8)],
+    ids=["grey", "with alpha", "float", "empty"],
+)
+def test_bad_images(host, video, image):
+    with pytest.raises(ValueError, match="an image must be RGB, uint8") as caught:
+        host.init(image, BOX)
+    assert "\n" not in str(caught.value)
+    host.init(video[0], BOX)
+    with pytest.raises(ValueError, match="an image must be RGB, uint8"):
+        host.update(image)
+    assert host.update(video[1]).shape == (4,)  # nothing is lost
+
+
+def test_update_before_init(checkpoint, video):
+    with pytest.raises(RuntimeError, match=r"needs Tracker\.init"):
+        Tracker(checkpoint).update(video[0])
+
+
+def test_a_partly_visible_box_is_fine(host, video):
+    host.init(video[0], (-10, -5, 24, 18))
+    assert np.isfinite(host.update(video[1])).all()
+
+
+@pytest.mark.parametrize("crop", ["host", "device"])
+def test_another_image_size_between_videos(crop, host, device, video):
+    tracker = host if crop == "host" else device
+    track(tracker, video[:2])
+    smaller = np.ascontiguousarray(video[:2, 10:80, 10:100])
+    tracker.init(smaller[0], (30, 20, 24, 18))
+    assert np.isfinite(tracker.update(smaller[1])).all()
+
+
+def test_another_image_size_within_a_video_is_an_error(device, host, video):
+    for tracker in (device, host):
+        tracker.init(video[0], BOX)
+        with pytest.raises(ValueError, match="size"):
+            tracker.update(np.ascontiguousarray(video[1][:80]))
+        assert np.isfinite(tracker.update(video[1])).all()
+
+
+def test_parameters_of_another_configuration(checkpoint):
+    with pytest.raises(ValueError, match=r"params/.* has shape .* asks for"):
+        Tracker(checkpoint, config=Config.from_dict({**Config.tiny().to_dict(), "optimizer": {"hidden": 5}}))
+
+
+def test_parameters_there_and_back(config, params):
+    restored = params_from_dict(params_to_dict(params), config)
+    assert jax.tree.structure(restored) == jax.tree.structure(params)
+    for ours, theirs in zip(jax.tree.leaves(restored), jax.tree.leaves(params), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_incomplete_parameters(config, params):
+    values = params_to_dict(params)
+    with pytest.raises(ValueError, match="no parameters of a tracker"):
+        params_from_dict({"backbone": values["backbone"]}, config)
+    omega = {key: value for key, value in values["meta"]["omega"].items() if key != "head"}
+    with pytest.raises(ValueError, match="params/meta/omega should hold head, layer0, layer1"):
+        params_from_dict({**values, "meta": {**values["meta"], "omega": omega}}, config)

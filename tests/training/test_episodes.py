@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from roam_jax.backbones import make_backbone
+from roam_jax.config import Config
+from roam_jax.core.warp import filter_size
+from roam_jax.tracking.params import init_params
+from roam_jax.training.episodes import Learned, clip_meta_loss, filter_size_of, make_episode, meta_gradient
+
+FIRST = 9
+
+
+@pytest.fixture(scope="module")
+def config():
+    config = Config.tiny()  # with a neck, so that its gradient is tested too
+    return dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, neck_channels=4))
+
+
+@pytest.fixture(scope="module")
+def backbone(config):
+    return make_backbone(config)
+
+
+@pytest.fixture(scope="module")
+def learned(config):
+    params = init_params(config, key=jax.random.key(0))
+    return Learned(params.meta, params.backbone["neck"])
+
+
+@pytest.fixture(scope="module")
+def batch(config, backbone):
+    """Trunk features of two clips, and boxes whose shape changes."""
+    rng = np.random.default_rng(0)
+    m, frames = config.model, FIRST + config.train.clip_frames
+    levels = tuple(
+        jnp.asarray(rng.normal(size=(2, frames, m.map_size, m.map_size, channels)), jnp.float32)
+        for channels in backbone.extractor.level_channels
+    )
+    boxes = np.concatenate([rng.uniform(-6, 6, (2, frames, 2)), rng.uniform(10, 24, (2, frames, 2))], axis=-1)
+    return levels, jnp.asarray(boxes, jnp.float32)
+
+
+def clip(batch, index):
+    return jax.tree.map(lambda x: x[index], batch)
+
+
+@pytest.fixture(scope="module")
+def episode(config, backbone, learned, batch):
+    return make_episode(learned.neck, *clip(batch, 0), backbone, config, key=jax.random.key(5))
+
+
+def test_shapes(config, episode):
+    t, m = config.train, config.model
+    assert episode.first.features.shape == (FIRST, m.map_size, m.map_size, 4)
+    assert episode.updates.features.shape == (t.updates - 1, t.look_ahead, m.map_size, m.map_size, 4)
+    assert episode.tests.features.shape == (t.updates, t.tests, m.map_size, m.map_size, 4)
+    assert episode.phis.shape == (t.updates, 2)
+    for part in (episode.first, episode.updates, episode.tests):
+        assert part.labels.shape == part.features.shape[:-1]
+        assert part.boxes_cxcywh.shape == (*part.weights.shape, 4)
+        np.testing.assert_array_equal(part.weights, 1)
+
+
+def test_which_frame_goes_where(config, episode, batch):
+    t, boxes = config.train, np.asarray(clip(batch, 0)[1])
+    np.testing.assert_array_equal(episode.first.boxes_cxcywh, boxes[:FIRST])
+    later = boxes[FIRST:].reshape(t.updates, t.look_ahead, 4)
+    np.testing.assert_array_equal(episode.updates.boxes_cxcywh, later[:-1])
+    for test, ahead in zip(np.asarray(episode.tests.boxes_cxcywh), later, strict=True):
+        assert any(np.array_equal(test[0], box) for box in ahead)  # a frame after the update that it judges
+
+
+def test_filter_sizes_follow_the_boxes(config, episode, batch):
+    boxes, t, m = clip(batch, 0)[1], config.train, config.model
+    frames = [0, *(FIRST + t.look_ahead * k for k in range(1, t.updates))]
+    expected = [filter_size(boxes[f, 2:], m.target_side_patch, m.filter_scale, m.stride, m.max_filter) for f in frames]
+    np.testing.assert_array_equal(episode.phis, np.stack(expected))
+    np.testing.assert_array_equal(filter_size_of(boxes[jnp.array(frames), 2:], config), np.stack(expected))
+
+
+def test_tests_are_drawn_at_random_without_repetition(config, backbone, learned, batch):
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, tests=2, look_ahead=2))
+    make = jax.jit(lambda key: make_episode(learned.neck, *clip(batch, 0), backbone, config, key=key))
+    orders = set()
+    for seed in range(8):
+        tests = np.asarray(make(jax.random.key(seed)).tests.boxes_cxcywh)
+        assert not np.array_equal(tests[0, 0], tests[0, 1])
+        orders.add(float(tests[0, 0, 0]))
+    assert len(orders) == 2
+
+
+@pytest.fixture(scope="module")
+def gradients(config, backbone, learned, batch):
+    """The batch's meta-gradient, and that of each clip with the key that the batch gives it."""
+    key = jax.random.key(3)
+    whole = jax.jit(lambda learned: meta_gradient(learned, *batch, backbone, config, key=key))(learned)
+
+    @jax.jit
+    def one(learned, levels, boxes, key):
+        return jax.grad(clip_meta_loss, has_aux=True)(learned, levels, boxes, backbone, config, key=key)
+
+    return whole, [one(learned, *clip(batch, index), k) for index, k in enumerate(jax.random.split(key, 2))]
+
+
+def test_meta_gradient_is_the_mean_over_the_clips(gradients):
+    whole, parts = gradients
+    for ours, *clips in zip(*map(jax.tree.leaves, (whole, *parts)), strict=True):
+        np.testing.assert_allclose(ours, np.mean(clips, axis=0), rtol=1e-3, atol=1e-6)
+    assert float(parts[0][1].total) != pytest.approx(float(parts[1][1].total), rel=1e-4)
+
+
+def test_everything_that_is_learned_has_a_finite_gradient(gradients):
+    (gradient, loss), _ = gradients
+    assert np.isfinite(loss.total)
+    for path, leaf in jax.tree.leaves_with_path(gradient):
+        assert np.isfinite(leaf).all(), path
+        assert np.any(leaf), path
