@@ -162,11 +162,11 @@ def model_groups(golden: Golden) -> Iterator[Check]:
         return
     # The loss is affine in the weights of the tied anchors: one evaluation for each.
     sure = choice.sure.reshape(-1, *choice.sure.shape[2:])
-    sums = lambda w: take(chosen=w) * jnp.maximum(jnp.sum(w), 1.0)  # noqa: E731
-    gain = np.array([sums(np.eye(1, sure.size, t, dtype=np.float32).reshape(sure.shape)) for t in choice.tied])
+    sums = jax.jit(lambda w: take(chosen=w) * jnp.maximum(jnp.sum(w), 1.0))
+    gain = np.array([sums(jnp.eye(1, sure.size, t).reshape(sure.shape)) for t in choice.tied])
     count = sure.sum() + choice.wanted
     subsets = itertools.islice(itertools.combinations(range(len(gain)), choice.wanted), 1_000_000)
-    base = float(sums(sure))
+    base = float(sums(jnp.asarray(sure)))
     totals = np.array([base + gain[list(subset)].sum() for subset in subsets]) / count
     closest = totals[np.argmin(np.abs(totals - golden["loss/bbox_loss"]))]
     print(f"loss: chose {choice.wanted} of {len(gain)} tied anchors")

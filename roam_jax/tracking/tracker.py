@@ -71,6 +71,7 @@ class Tracker:
         self.params: TrackerParams = params_from_dict(loaded.params, self.config)
         self._on_host = crop == "host" or (crop == "auto" and jax.default_backend() == "cpu")
         self._state: TrackerState | None = None
+        self._shape = (0, 0, 3)
         self.box: Float[np.ndarray, " 4"] = np.zeros(4, np.float32)
         self.score = 1.0
         self.lost = False
@@ -83,6 +84,7 @@ class Tracker:
         """
         image = as_rgb(image)
         box_xywh = check_box(box, image)
+        self._shape = image.shape
         box_cxcywh = xywh_to_cxcywh(jnp.asarray(box_xywh))
         programs = compile_programs(self.online, _shapes(self.params), None if self._on_host else image.shape)
         self._programs = programs
@@ -104,6 +106,10 @@ class Tracker:
         if self._state is None:
             raise RuntimeError("Tracker.update needs Tracker.init(image, box) first")
         image = as_rgb(image)
+        if image.shape != self._shape:
+            raise ValueError(
+                f"an image must have the first one's size; this one is {image.shape[1]} x {image.shape[0]} pixels"
+            )
         if self._on_host:
             seen: Any = self._crop(image, self._programs.search_rois(self._state.box_cxcywh))
         else:

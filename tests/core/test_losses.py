@@ -17,6 +17,7 @@ OFFICIAL = LossConfig(top_anchors=3)
 FORMS = pytest.mark.parametrize("loss", [PAPER, OFFICIAL], ids=["paper", "official"])
 WEIGHTS = (1.0, 0.0, 1.0)
 RESPONSE = jax.jit(response_loss, static_argnums=3)
+THETA = jax.jit(init_theta, static_argnums=(0, 1))
 BOX = jax.jit(box_loss, static_argnums=(4, 5))
 
 
@@ -110,7 +111,7 @@ def test_equal_overlaps_go_to_the_later_anchor():
 
 @FORMS
 def test_a_sample_of_weight_zero_is_left_out(config, channels, make_samples, loss):
-    theta = init_theta(config.model, channels, key=jax.random.key(0))
+    theta = THETA(config.model, channels, key=jax.random.key(0))
     samples = make_samples(config, 0, 3)._replace(weights=jnp.array(WEIGHTS))
     other = jax.tree.map(lambda a, b: a.at[1].set(b), samples, Samples(9.0, 0.3, 5.0, 0.0))
     run = jax.jit(lambda s: jax.value_and_grad(tracking_loss)(theta, s, jnp.array([5.0, 7.0]), config.model, loss))
@@ -122,7 +123,7 @@ def test_a_sample_of_weight_zero_is_left_out(config, channels, make_samples, los
 
 @FORMS
 def test_without_any_sample_loss_and_gradient_are_zero(config, channels, make_samples, loss):
-    theta = init_theta(config.model, channels, key=jax.random.key(0))
+    theta = THETA(config.model, channels, key=jax.random.key(0))
     empty = jax.tree.map(jnp.zeros_like, make_samples(config, 0, 2))
     run = jax.jit(lambda t: jax.value_and_grad(tracking_loss)(t, empty, jnp.array([5.0, 5.0]), config.model, loss))
     value, gradient = run(theta)
@@ -132,7 +133,7 @@ def test_without_any_sample_loss_and_gradient_are_zero(config, channels, make_sa
 
 @FORMS
 def test_clips_that_share_a_model_are_pooled(config, channels, make_samples, loss):
-    theta = init_theta(config.model, channels, key=jax.random.key(0))
+    theta = THETA(config.model, channels, key=jax.random.key(0))
     samples, phi = make_samples(config, 1, 2, 3), jnp.array([[5.0, 7.0], [9.0, 3.0]])
     found = jax.jit(lambda t: tracking_losses(t, samples, phi, config.model, loss))(theta)
     alone = jax.jit(lambda f, p: predict(theta, f, p, config.model))
@@ -147,9 +148,18 @@ def test_clips_that_share_a_model_are_pooled(config, channels, make_samples, los
 
 
 def test_the_box_term_has_its_weight(config, channels, make_samples):
-    theta = init_theta(config.model, channels, key=jax.random.key(0))
+    theta = THETA(config.model, channels, key=jax.random.key(0))
     args = (make_samples(config, 0, 2), jnp.array([5.0, 5.0]), config.model)
     triple = dataclasses.replace(OFFICIAL, box_weight=3.0)
     both = jax.jit(lambda t: (tracking_losses(t, *args, OFFICIAL), tracking_loss(t, *args, triple)))
     terms, total = both(theta)
     assert float(total) == pytest.approx(float(terms.response + 3 * terms.box), rel=1e-6)
+
+
+def test_given_anchors_take_the_place_of_the_choice(boxes):
+    _, errors = box_errors(*boxes)
+    chosen = np.zeros((3, 4, 4), np.float32)
+    chosen[0, 1, 2], chosen[2, 3, 3] = 1.0, 0.5
+    deltas, true, anchors = map(jnp.asarray, boxes)
+    found = BOX(deltas, true, anchors, jnp.ones(3), OFFICIAL, None, jnp.asarray(chosen))
+    assert float(found) == pytest.approx((errors[0, 1, 2] + 0.5 * errors[2, 3, 3]) / 1.5, rel=1e-4)

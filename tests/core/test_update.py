@@ -9,16 +9,24 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from roam_jax.config import Config, LossConfig
 from roam_jax.core.losses import tracking_loss
 from roam_jax.core.scaling import divide, draw_scale, multiply, scale_of_uniform
 from roam_jax.core.update import first_update, init_meta, initial_rates, is_finite, loss_and_gradient, update
 
 PHI = jnp.array([7.0, 5.0])
+init = jax.jit(init_meta, static_argnums=(0, 1))
+
+
+@pytest.fixture(scope="module")
+def config():
+    """With the smooth form of the response loss: the official one jumps where cells enter or leave it."""
+    return dataclasses.replace(Config.tiny(), loss=LossConfig(response_form="paper"))
 
 
 @pytest.fixture(scope="module")
 def meta(config, channels):
-    return init_meta(config, channels, key=jax.random.key(0))
+    return init(config, channels, key=jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +87,8 @@ def test_the_recurrent_state_evolves(steps):
 
 
 def test_gradient_against_finite_differences(config, channels, make_samples):
-    # The forms of the paper are smooth; the official masks jump.
-    loss_config = dataclasses.replace(config.loss, response_form="paper")
-    config = dataclasses.replace(config, loss=loss_config)
     samples = make_samples(config, 5, 2)
-    theta = init_meta(config, channels, key=jax.random.key(3)).theta0
+    theta = init(config, channels, key=jax.random.key(3)).theta0
     flat, unravel = ravel_pytree(theta)
     _, gradient = jax.jit(lambda t: loss_and_gradient(t, samples, PHI, config, None))(theta)
     gradient = np.asarray(ravel_pytree(gradient)[0])
@@ -97,7 +102,7 @@ def test_gradient_against_finite_differences(config, channels, make_samples):
 
 def test_a_small_sgd_step_decreases_the_loss(config, channels, make_samples):
     config = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, kind="sgd", sgd_rate=1e-3))
-    meta, samples = init_meta(config, channels, key=jax.random.key(1)), make_samples(config, 2, 3)
+    meta, samples = init(config, channels, key=jax.random.key(1)), make_samples(config, 2, 3)
 
     @jax.jit
     def run(meta):
@@ -115,7 +120,7 @@ def test_a_small_sgd_step_decreases_the_loss(config, channels, make_samples):
 def test_lambda0_is_stored_as_such_or_as_its_logarithm(config, channels):
     for log in (False, True):
         other = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, log_lambda0=log))
-        meta = init_meta(other, channels, key=jax.random.key(0))
+        meta = init(other, channels, key=jax.random.key(0))
         stored = float(meta.lambda0.cf.bias[0])
         assert stored == pytest.approx(np.log(1e-3) if log else 1e-3, rel=1e-5)
         assert float(initial_rates(meta, other).cf.bias[0]) == pytest.approx(1e-3, rel=1e-4)
@@ -130,7 +135,7 @@ def test_is_finite(meta):
 
 def test_random_filter_scaling(meta):
     theta = meta.theta0
-    scale = draw_scale(theta, 1.6, 1.3, key=jax.random.key(7))
+    scale = jax.jit(lambda key: draw_scale(theta, 1.6, 1.3, key=key))(jax.random.key(7))
     cf, reg = (np.log(np.asarray(ravel_pytree(branch)[0])) for branch in scale)
     assert np.abs(cf).max() <= 1.6 + 1e-6
     assert np.abs(reg).max() <= 1.3 + 1e-6

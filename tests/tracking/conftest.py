@@ -42,7 +42,7 @@ def online(config):
 @pytest.fixture(scope="session")
 def params(config):
     """Random parameters; the first step is large enough, and the updates too, to change the model."""
-    params = init_params(config, key=jax.random.key(0))
+    params = jax.jit(lambda key: init_params(config, key=key))(jax.random.key(0))
     head = {**params.meta.omega["head"], "b": jnp.full(1, -5.0)}
     return params._replace(meta=params.meta._replace(omega={**params.meta.omega, "head": head}))
 

@@ -104,7 +104,7 @@ def test_one_compilation_whatever_the_box_does(config, programs, traced, params,
     for factor in (0.3, 0.5, 1.0, 2.0, 3.0):
         for stretch in (0.3, 1.0, 3.0):
             box = first.box_cxcywh * jnp.array([1.0, 1.0, factor * stretch, factor / stretch])
-            state = first._replace(box_cxcywh=box, frame=jnp.asarray(config.online.tau - 1))
+            state = first._replace(box_cxcywh=box, frame=jnp.int32(config.online.tau - 1))
             state, prediction = step(params, state, video[1])
             assert np.isfinite(prediction.box_cxcywh).all()
             sizes.append(tuple(np.asarray(state.phi).tolist()))
@@ -133,7 +133,7 @@ def test_many_targets_are_a_vmap(programs, online, params, video, first):
 
 def test_an_update_that_is_not_finite_is_refused(config, programs, params, video, first):
     broken = params._replace(meta=params.meta._replace(omega=jax.tree.map(lambda x: x * jnp.nan, params.meta.omega)))
-    due = first._replace(frame=jnp.asarray(config.online.tau - 1))
+    due = first._replace(frame=jnp.int32(config.online.tau - 1))
     after, prediction = programs[1](broken, due, video[1])
     assert int(after.memory.written) == 1  # so the update was due
     same(after.model, first.model)
@@ -143,7 +143,7 @@ def test_an_update_that_is_not_finite_is_refused(config, programs, params, video
 
 
 def test_nothing_accepted_nothing_learned(config, programs, params, video, first):
-    doubtful = first._replace(reference=jnp.float32(1e6), frame=jnp.asarray(config.online.tau - 1))
+    doubtful = first._replace(reference=jnp.float32(1e6), frame=jnp.int32(config.online.tau - 1))
     after, prediction = programs[1](params, doubtful, video[1])
     assert int(after.memory.written) == 0
     same((after.model, after.phi), (first.model, first.phi))

@@ -57,7 +57,8 @@ def test_init_and_update(host, video):
 
 
 def test_host_and_device_crops_agree(host, device, video):
-    np.testing.assert_allclose(track(host, video), track(device, video), atol=0.5)
+    # Two frames, with an update: later, a model of random numbers finds several places equally good.
+    np.testing.assert_allclose(track(host, video[:3]), track(device, video[:3]), atol=0.2)
 
 
 def test_init_starts_anew(host, video):
