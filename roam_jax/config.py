@@ -221,7 +221,9 @@ class Config:
             ),
             loss=LossConfig(top_anchors=16),
             optimizer=OptimizerConfig(lambda0=3e-5, log_lambda0=True),
-            online=OnlineConfig(first_samples=3),
+            online=OnlineConfig(
+                tau=10, memory=20, step_samples=10, first_samples=9, penalty=0.3, size_rate=0.35
+            ),
             train=TrainConfig(
                 updates=4, batch=8, model_rate=4e-4, lambda_rate=1e-2, neck_rate=1e-3, optimizer_rate=1e-3,
                 kappa_cf=1.0, kappa_reg=0.8, scale_first=False, tests=2, shift=0.36,
