@@ -47,7 +47,7 @@ def remember(memory: Memory, sample: Samples, accept: Bool[Array, ""]) -> Memory
     return Memory(jax.tree.map(write, memory.samples, sample), memory.written + accept.astype(jnp.int32))
 
 
-def recall(memory: Memory, step: int, count: int) -> Samples:
+def recall(memory: Memory, step: Int[Array, ""] | int, count: int) -> Samples:
     """Samples for one of several steps: each takes the next `count`, oldest first, around and around (official)."""
     used = jnp.maximum(memory.count, 1)
     oldest = jnp.where(memory.written > memory.capacity, jnp.mod(memory.written, memory.capacity), 0)

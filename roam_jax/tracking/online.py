@@ -199,10 +199,13 @@ class Online:
         """Filter size of the object as it is now, then the recurrent steps; a model that is not finite is refused."""
         o = self.config.online
         phi = self._filter_size(size_wh_patch)
-        model = state.model
-        for step in range(o.steps):
+
+        def body(model, step):
             samples = join(state.first, recall(memory, step, o.step_samples))
-            model, _ = update(params.meta.omega, model, samples, phi, self.config)
+            return update(params.meta.omega, model, samples, phi, self.config)[0], None
+
+        # A loop, not repeated code: half the time to compile.
+        model, _ = jax.lax.scan(body, state.model, jnp.arange(o.steps))
         fine = is_finite(model)
         model = jax.tree.map(lambda new, old: jnp.where(fine, new, old), model, state.model)
         return model, phi

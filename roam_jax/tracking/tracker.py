@@ -157,11 +157,12 @@ def compile_programs(online: Online, params: Any, image_shape: tuple[int, int, i
     else:
         start, step = online.start, online.step
         first, later = (pixels(*image_shape), floats(4)), pixels(*image_shape)
-    state = jax.eval_shape(start, params_like, *first)
-    jobs = [(start, (params_like, *first)), (step, (params_like, state, later))]
-    with ThreadPoolExecutor(len(jobs)) as pool:
-        compiled = list(pool.map(lambda job: jax.jit(job[0]).lower(*job[1]).compile(), jobs))
-    return Programs(compiled[0], compiled[1], online)
+    lowered_start = jax.jit(start).lower(params_like, *first)
+    with ThreadPoolExecutor(1) as pool:  # the compiler leaves Python free to trace the other program
+        compiled_start = pool.submit(lowered_start.compile)
+        state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), lowered_start.out_info)
+        compiled_step = jax.jit(step).lower(params_like, state, later).compile()
+        return Programs(compiled_start.result(), compiled_step, online)
 
 
 def _shapes(tree: Any) -> tuple[Any, tuple[tuple[tuple[int, ...], Any], ...]]:
