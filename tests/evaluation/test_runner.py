@@ -88,7 +88,9 @@ def test_finished_sequences_stay_when_one_fails(root: Path, tmp_path: Path) -> N
 
 
 def test_a_first_frame_without_box() -> None:
-    sequence = Sequence("Hidden", ImageFiles((Path("none.png"),) * 2), np.array([[np.nan] * 4, [1, 2, 3, 4]]))
+    sequence = Sequence(
+        "Hidden", ImageFiles((Path("none.png"),) * 2), np.array([[np.nan] * 4, [1, 2, 3, 4]], np.float32)
+    )
     with pytest.raises(DataError, match=r"Hidden .*first frame"):
         track_sequence(Still(), sequence)
 
