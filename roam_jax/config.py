@@ -68,6 +68,10 @@ class LossConfig:
     """anchors per frame that the box loss is taken over, by overlap (official form)"""
     box_weight: float = 1.0
     """weight of the box loss against the response loss (ours; 1 in the paper)"""
+    peak_weight: float = 0.0
+    """weight of the peak term in the meta loss; updates do without it (ours)"""
+    peak_sharpness: float = 20.0
+    """factor of the response before the softmax of the peak term (ours)"""
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,11 @@ class Samples(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """The two terms of Eq. 7."""
+    """The two terms of Eq. 7, and a third one that only the meta loss may use."""
 
     response: Float[Array, ""]
     box: Float[Array, ""]
+    peak: Float[Array, ""]
 
 
 def smooth_l1(x: Float[Array, "*a"]) -> Float[Array, "*a"]:
@@ -56,6 +57,21 @@ def response_loss(
         return jnp.sum(counts * error**2) / jnp.maximum(jnp.sum(counts * labels**2), 1e-6)
     counts = counts * (jnp.abs(error) >= config.ignore_below)
     return jnp.sum(counts * jnp.exp(labels) * error**2) / (jnp.sum(counts) + 1.0)
+
+
+def peak_loss(
+    response: Float[Array, "n m m"], labels: Float[Array, "n m m"], weights: Float[Array, "n"], sharpness: float
+) -> Float[Array, ""]:
+    """(ours) How badly the place of the maximum is known, in nats: 0 is best.
+
+    Divergence of the softmax of `sharpness` x response from the label map, both as distributions over the cells,
+    averaged over the samples. Unlike a squared error it goes on pushing all look-alikes below the object.
+    """
+    rows = lambda maps: maps.reshape(maps.shape[0], -1)  # noqa: E731
+    wanted = rows(labels) / jnp.maximum(rows(labels).sum(axis=1, keepdims=True), 1e-6)
+    logs = jax.nn.log_softmax(sharpness * rows(response), axis=1)
+    divergence = jnp.sum(jax.scipy.special.xlogy(wanted, wanted) - wanted * logs, axis=1)
+    return jnp.sum(weights * divergence) / jnp.maximum(jnp.sum(weights), 1.0)
 
 
 def box_loss(
@@ -111,7 +127,7 @@ def predict(
 def tracking_losses(
     theta: Theta, samples: Samples, phi: Float[Array, "*g 2"], model: ModelConfig, loss: LossConfig
 ) -> Losses:
-    """(Eq. 7, 12) Both terms of the loss of one theta on all samples; grouped samples are pooled (official)."""
+    """(Eq. 7, 12) The terms of the loss of one theta on all samples; grouped samples are pooled (official)."""
     response, deltas, anchors = predict(theta, samples.features, phi, model)
     anchors = jnp.broadcast_to(anchors[..., None, :, :, :], deltas.shape)
     flat = lambda x, keep: x.reshape(-1, *x.shape[x.ndim - keep :])  # noqa: E731
@@ -127,12 +143,13 @@ def tracking_losses(
             frames=samples.weights.shape[-1],
             chosen=None if samples.anchors is None else flat(samples.anchors, 2),
         ),
+        peak_loss(flat(response, 2), flat(samples.labels, 2), weights, loss.peak_sharpness),
     )
 
 
 def tracking_loss(
     theta: Theta, samples: Samples, phi: Float[Array, "*g 2"], model: ModelConfig, loss: LossConfig
 ) -> Float[Array, ""]:
-    """(Eq. 7, 12) Update loss: the sum of both terms, the box term times `box_weight`."""
+    """(Eq. 7, 12) Update loss: the response term, and the box term times `box_weight`."""
     terms = tracking_losses(theta, samples, phi, model, loss)
     return terms.response + loss.box_weight * terms.box

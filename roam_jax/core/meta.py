@@ -39,6 +39,8 @@ class MetaLoss(NamedTuple):
     """response term of each meta loss (Eq. 13)"""
     box: Float[Array, "t"]
     """box term of each meta loss (Eq. 13)"""
+    peak: Float[Array, "t"]
+    """peak term of each meta loss (ours)"""
     rates: Float[Array, "t"]
     """mean learning rate of each update"""
 
@@ -79,13 +81,13 @@ def unroll(meta: MetaParams, episode: Episode, config: Config, scale: Theta | No
     step = jax.checkpoint(body) if config.train.full_gradient else body
     _, (losses, tests, rates) = jax.lax.scan(step, state, later)
     join = lambda one, many: jnp.concatenate([one[None], many])  # noqa: E731
-    response, box = join(first_test.response, tests.response), join(first_test.box, tests.box)
+    test = jax.tree.map(join, first_test, tests)
+    weights = config.loss
     return MetaLoss(
-        jnp.mean(response + config.loss.box_weight * box),
+        jnp.mean(test.response + weights.box_weight * test.box + weights.peak_weight * test.peak),
         join(first_loss, losses),
-        response,
-        box,
-        join(first_rates, rates),
+        *test,
+        rates=join(first_rates, rates),
     )
 
 

@@ -22,10 +22,9 @@ from jaxtyping import Array, Bool, Float, Int, Num, UInt8
 from roam_jax.backbones import Backbone
 from roam_jax.config import Config
 from roam_jax.core.boxes import cell_centers, decode, xywh_to_cxcywh
-from roam_jax.core.labels import label_of_box
 from roam_jax.core.losses import Samples, predict
+from roam_jax.core.samples import filter_size_of, samples_of
 from roam_jax.core.update import MetaParams, ModelState, first_update, is_finite, update
-from roam_jax.core.warp import filter_size
 from roam_jax.tracking.crop import crop_device
 from roam_jax.tracking.geometry import Roi, box_to_image, box_to_patch, roi_of_box
 from roam_jax.tracking.memory import Memory, empty_memory, join, recall, remember
@@ -124,9 +123,9 @@ class Online:
         c = self.config
         rois = first_rois(box_cxcywh, c)
         boxes = jax.vmap(lambda roi: box_to_patch(box_cxcywh, roi, c.model.patch_size))(rois)
-        samples = self._samples(self.backbone.features(params.backbone, patches), boxes)
+        samples = samples_of(self.backbone.features(params.backbone, patches), boxes, c)
         wh_patch = box_to_patch(box_cxcywh, roi_of_box(box_cxcywh, c.model.roi_scale), c.model.patch_size)[2:]
-        phi = self._filter_size(wh_patch)
+        phi = filter_size_of(wh_patch, c)
         model, _ = first_update(params.meta, params.meta.theta0, samples, phi, c)
         response, _, _ = predict(model.theta, samples.features, phi, c.model)
         # The samples nearest to the object as it is come first.
@@ -168,7 +167,7 @@ class Online:
         accept = (choice.score > o.accept_score * state.reference) & jnp.all(jnp.isfinite(found))
         scale_index = choice.index // (m.map_size * m.map_size)
         seen = found / self._scales[scale_index]
-        memory = remember(state.memory, self._samples(features[scale_index][None], seen[None]), accept)
+        memory = remember(state.memory, samples_of(features[scale_index][None], seen[None], self.config), accept)
         frame = state.frame + 1
         model, phi = jax.lax.cond(
             (frame % o.tau == 0) & (memory.written > 0),
@@ -198,7 +197,7 @@ class Online:
     ) -> tuple[ModelState, Float[Array, "2"]]:
         """Filter size of the object as it is now, then the recurrent steps; a model that is not finite is refused."""
         o = self.config.online
-        phi = self._filter_size(size_wh_patch)
+        phi = filter_size_of(size_wh_patch, self.config)
 
         def body(model, step):
             samples = join(state.first, recall(memory, step, o.step_samples))
@@ -212,12 +211,3 @@ class Online:
 
     def _crop(self, image: Array, rois: Roi) -> Float[Array, "n p p 3"]:
         return jax.vmap(lambda roi: crop_device(image, roi, self.config.model.patch_size))(rois)
-
-    def _samples(self, features: Array, boxes_cxcywh: Float[Array, "n 4"]) -> Samples:
-        m = self.config.model
-        labels = label_of_box(boxes_cxcywh, m.map_size, m.stride, self.config.loss.alpha)
-        return Samples(features, labels, boxes_cxcywh, jnp.ones(boxes_cxcywh.shape[:1]))
-
-    def _filter_size(self, wh_patch: Float[Array, "2"]) -> Float[Array, "2"]:
-        m = self.config.model
-        return filter_size(wh_patch, m.target_side_patch, m.filter_scale, m.stride, m.max_filter)

@@ -11,12 +11,10 @@ from jaxtyping import Array, Float
 
 from roam_jax.backbones import Backbone
 from roam_jax.config import Config
-from roam_jax.core.labels import label_of_box
-from roam_jax.core.losses import Samples
 from roam_jax.core.meta import Episode, MetaLoss, unroll
+from roam_jax.core.samples import filter_size_of, samples_of
 from roam_jax.core.scaling import draw_scale
 from roam_jax.core.update import MetaParams
-from roam_jax.core.warp import filter_size
 
 Levels = tuple[Float[Array, "b f h w c"], ...]
 """trunk features of b clips of f samples each, finest level first"""
@@ -27,19 +25,6 @@ class Learned(NamedTuple):
 
     meta: MetaParams
     neck: Any
-
-
-def samples_of(features: Float[Array, "n m m c"], boxes_cxcywh: Float[Array, "n 4"], config: Config) -> Samples:
-    """Updating samples of Eq. 12 with the label maps that belong to the boxes."""
-    m = config.model
-    labels = label_of_box(boxes_cxcywh, m.map_size, m.stride, config.loss.alpha)
-    return Samples(features, labels, boxes_cxcywh, jnp.ones(boxes_cxcywh.shape[:1]))
-
-
-def filter_size_of(box_wh_patch: Float[Array, "*b 2"], config: Config) -> Float[Array, "*b 2"]:
-    """(Eq. 4, 5) phi with the model's constants."""
-    m = config.model
-    return filter_size(box_wh_patch, m.target_side_patch, m.filter_scale, m.stride, m.max_filter)
 
 
 def make_episode(

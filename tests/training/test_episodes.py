@@ -11,7 +11,7 @@ from roam_jax.backbones import make_backbone
 from roam_jax.config import Config
 from roam_jax.core.warp import filter_size
 from roam_jax.tracking.params import init_params
-from roam_jax.training.episodes import Learned, clip_meta_loss, filter_size_of, make_episode, meta_gradient
+from roam_jax.training.episodes import Learned, clip_meta_loss, make_episode, meta_gradient
 
 FIRST = 9
 
