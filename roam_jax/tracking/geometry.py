@@ -1,7 +1,8 @@
 """Region of interest, and the way from image to patch to cell and back (Section 5).
 
 Image coordinates are continuous: pixel (row i, column j) covers [j, j + 1) x [i, i + 1). Patch coordinates are
-relative to the patch centre, in pixels of the resized patch. All functions are pure and accept traced values.
+relative to the patch centre, in pixels of the resized patch. All functions are pure, accept traced values, and compute
+in numpy on numpy's arrays, for hosts that crop.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ class Roi(NamedTuple):
 
 def roi_of_box(box_cxcywh: Float[Array, "4"], roi_scale: float) -> Roi:
     """Square ROI of side gamma sqrt(w h) around a box (Section 5)."""
-    side = roi_scale * jnp.sqrt(jnp.maximum(box_cxcywh[2] * box_cxcywh[3], 1.0))
-    return Roi(box_cxcywh[:2], jnp.stack([side, side]))
+    xp = box_cxcywh.__array_namespace__()
+    side = roi_scale * xp.sqrt(xp.maximum(box_cxcywh[2] * box_cxcywh[3], 1.0))
+    return Roi(box_cxcywh[:2], xp.stack([side, side]))
 
 
 def box_to_patch(box_cxcywh: Float[Array, "*b 4"], roi: Roi, patch_size: int) -> Float[Array, "*b 4"]:

@@ -75,16 +75,16 @@ def first_rois(box_cxcywh: Float[Array, "4"], config: Config) -> Roi:
     aspects = np.array(config.online.aspects, np.float32)
     s, r = (a.ravel() for a in np.meshgrid(aspects, aspects, indexing="ij"))
     side = roi_of_box(box_cxcywh, config.model.roi_scale).size_wh
-    sizes = side / jnp.stack([s * r, s / r], axis=-1)
-    return Roi(jnp.broadcast_to(box_cxcywh[:2], sizes.shape), sizes)
+    sizes = side / np.stack([s * r, s / r], axis=-1)
+    return Roi(box_cxcywh[:2] + 0 * sizes, sizes)
 
 
 def search_rois(box_cxcywh: Float[Array, "4"], config: Config) -> Roi:
     """ROIs that are searched: one (ROAM++), or one per scale (ROAM)."""
     roi = roi_of_box(box_cxcywh, config.model.roi_scale)
-    scales = jnp.asarray((1.0,) if config.online.regression else config.online.scales)
+    scales = np.array((1.0,) if config.online.regression else config.online.scales, np.float32)
     sizes = roi.size_wh * scales[:, None]
-    return Roi(jnp.broadcast_to(roi.center_xy, sizes.shape), sizes)
+    return Roi(roi.center_xy + 0 * sizes, sizes)
 
 
 @dataclass(frozen=True)

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import platformdirs
 from jaxtyping import Float, UInt8
 
 from roam_jax.backbones import make_backbone
 from roam_jax.checkpoints import Checkpoint, load_checkpoint
 from roam_jax.config import Config
-from roam_jax.core.boxes import xywh_to_cxcywh
 from roam_jax.tracking.crop import crop_host
 from roam_jax.tracking.geometry import Roi
 from roam_jax.tracking.online import Online, TrackerParams, TrackerState, first_rois, search_rois
 from roam_jax.tracking.params import params_from_dict
+from roam_jax.tracking.programs import Shapes, compile_programs, enable_compilation_cache
 
 Image = UInt8[np.ndarray, "h w 3"]
 
@@ -85,15 +79,14 @@ class Tracker:
         image = as_rgb(image)
         box_xywh = check_box(box, image)
         self._shape = image.shape
-        box_cxcywh = xywh_to_cxcywh(jnp.asarray(box_xywh))
-        programs = compile_programs(self.online, _shapes(self.params), None if self._on_host else image.shape)
-        self._programs = programs
+        self._programs = compile_programs(self.online, Shapes.of(self.params), None if self._on_host else image.shape)
         if self._on_host:
-            patches = self._crop(image, programs.first_rois(box_cxcywh))
-            size = jnp.asarray([image.shape[1], image.shape[0]], jnp.float32)
-            self._state = programs.start(self.params, patches, box_cxcywh, size)
+            box_cxcywh = np.concatenate([box_xywh[:2] + box_xywh[2:] / 2, box_xywh[2:]])
+            patches = self._crop(image, first_rois(box_cxcywh, self.config))
+            image_wh = np.array([image.shape[1], image.shape[0]], np.float32)
+            self._state = self._programs.start(self.params, patches, box_cxcywh, image_wh)
         else:
-            self._state = programs.start(self.params, image, jnp.asarray(box_xywh))
+            self._state = self._programs.start(self.params, image, box_xywh)
         self.box, self.score, self.lost = box_xywh, 1.0, False
 
     def update(self, image: Any) -> Float[np.ndarray, " 4"]:
@@ -111,7 +104,7 @@ class Tracker:
                 f"an image must have the first one's size; this one is {image.shape[1]} x {image.shape[0]} pixels"
             )
         if self._on_host:
-            seen: Any = self._crop(image, self._programs.search_rois(self._state.box_cxcywh))
+            seen: Any = self._crop(image, search_rois(np.asarray(self._state.box_cxcywh), self.config))
         else:
             seen = image
         self._state, prediction = self._programs.step(self.params, self._state, seen)
@@ -124,58 +117,6 @@ class Tracker:
         centers, sizes = np.asarray(rois.center_xy, np.float64), np.asarray(rois.size_wh, np.float64)
         side = self.config.model.patch_size
         return np.stack([crop_host(image, *roi, side) for roi in zip(centers, sizes, strict=True)])
-
-
-class Programs:
-    """Compiled programs of one tracker configuration."""
-
-    def __init__(self, start: Callable, step: Callable, online: Online) -> None:
-        self.start, self.step = start, step
-        self.first_rois = jax.jit(functools.partial(first_rois, config=online.config))
-        self.search_rois = jax.jit(functools.partial(search_rois, config=online.config))
-
-
-@functools.lru_cache(maxsize=16)
-def compile_programs(online: Online, params: Any, image_shape: tuple[int, int, int] | None) -> Programs:
-    """Compile start and step, both at once, ahead of time; they serve every tracker of that configuration.
-
-    Args:
-        online: the tracker's functions.
-        params: its parameters as a hashable tree of shapes (`_shapes`).
-        image_shape: (height, width, 3) for programs that crop on the device; None for those that take patches.
-    """
-    c = online.config
-    params_like = jax.tree.unflatten(params[0], [jax.ShapeDtypeStruct(s, d) for s, d in params[1]])
-    floats = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)  # noqa: E731
-    pixels = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.uint8)  # noqa: E731
-    if image_shape is None:
-        side = c.model.patch_size
-        searched = 1 if c.online.regression else len(c.online.scales)
-        start, step = online.start_patches, online.step_patches
-        first = (pixels(len(c.online.aspects) ** 2, side, side, 3), floats(4), floats(2))
-        later = pixels(searched, side, side, 3)
-    else:
-        start, step = online.start, online.step
-        first, later = (pixels(*image_shape), floats(4)), pixels(*image_shape)
-    lowered_start = jax.jit(start).lower(params_like, *first)
-    with ThreadPoolExecutor(1) as pool:  # the compiler leaves Python free to trace the other program
-        compiled_start = pool.submit(lowered_start.compile)
-        state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), lowered_start.out_info)
-        compiled_step = jax.jit(step).lower(params_like, state, later).compile()
-        return Programs(compiled_start.result(), compiled_step, online)
-
-
-def _shapes(tree: Any) -> tuple[Any, tuple[tuple[tuple[int, ...], Any], ...]]:
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-
-
-def enable_compilation_cache() -> None:
-    """Keep compiled programs in the user's cache folder, unless JAX was already told where to keep them."""
-    if jax.config.values["jax_compilation_cache_dir"] is None and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        folder = Path(platformdirs.user_cache_dir("roam_jax")) / "programs"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def as_rgb(image: Any) -> Image:
