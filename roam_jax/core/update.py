@@ -126,4 +126,4 @@ def update(
 
 def is_finite(tree: Any) -> Array:
     """Whether every number of a pytree is finite."""
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+    return jnp.all(jnp.isfinite(ravel_pytree(tree)[0]))  # at once: leaf by leaf takes long to compile

@@ -205,9 +205,7 @@ class Online:
 
         # A loop, not repeated code: half the time to compile.
         model, _ = jax.lax.scan(body, state.model, jnp.arange(o.steps))
-        fine = is_finite(model)
-        model = jax.tree.map(lambda new, old: jnp.where(fine, new, old), model, state.model)
-        return model, phi
+        return jax.lax.cond(is_finite(model), lambda: model, lambda: state.model), phi
 
     def _crop(self, image: Array, rois: Roi) -> Float[Array, "n p p 3"]:
         return jax.vmap(lambda roi: crop_device(image, roi, self.config.model.patch_size))(rois)
