@@ -6,7 +6,8 @@
 
 `step` has fixed shapes: it compiles once, whatever the box does, and may be scanned over frames and mapped over
 targets.
-The `*_patches` functions are the same without the crop, for hosts that crop better than the device.
+The `*_patches` functions are the same without the crop, for hosts that crop better than the device; the `*_features`
+functions begin after the backbone.
 """
 
 from __future__ import annotations
@@ -120,10 +121,26 @@ class Online:
         image_wh: Float[Array, "2"],
     ) -> TrackerState:
         """`start` from the patches of `first_rois`."""
+        return self.start_features(params, self.backbone.features(params.backbone, patches), box_cxcywh, image_wh)
+
+    def step_patches(
+        self, params: TrackerParams, state: TrackerState, patches: Num[Array, "s p p 3"]
+    ) -> tuple[TrackerState, Prediction]:
+        """`step` from the patches of `search_rois`."""
+        return self.step_features(params, state, self.backbone.features(params.backbone, patches))
+
+    def start_features(
+        self,
+        params: TrackerParams,
+        features: Float[Array, "n m m c"],
+        box_cxcywh: Float[Array, "4"],
+        image_wh: Float[Array, "2"],
+    ) -> TrackerState:
+        """`start` from the feature maps of the patches."""
         c = self.config
         rois = first_rois(box_cxcywh, c)
         boxes = jax.vmap(lambda roi: box_to_patch(box_cxcywh, roi, c.model.patch_size))(rois)
-        samples = samples_of(self.backbone.features(params.backbone, patches), boxes, c)
+        samples = samples_of(features, boxes, c)
         wh_patch = box_to_patch(box_cxcywh, roi_of_box(box_cxcywh, c.model.roi_scale), c.model.patch_size)[2:]
         phi = filter_size_of(wh_patch, c)
         model, _ = first_update(params.meta, params.meta.theta0, samples, phi, c)
@@ -143,14 +160,13 @@ class Online:
             frame=jnp.zeros((), jnp.int32),
         )
 
-    def step_patches(
-        self, params: TrackerParams, state: TrackerState, patches: Num[Array, "s p p 3"]
+    def step_features(
+        self, params: TrackerParams, state: TrackerState, features: Float[Array, "s m m c"]
     ) -> tuple[TrackerState, Prediction]:
-        """`step` from the patches of `search_rois`."""
+        """`step` from the feature maps of the patches."""
         m, o = self.config.model, self.config.online
         roi = roi_of_box(state.box_cxcywh, m.roi_scale)
         previous = box_to_patch(state.box_cxcywh, roi, m.patch_size)
-        features = self.backbone.features(params.backbone, patches)
         response, deltas, anchors = predict(state.model.theta, features, state.phi, m)
         boxes = self._boxes(deltas, anchors, previous)
         maps = [

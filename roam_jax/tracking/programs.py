@@ -13,7 +13,7 @@ import hashlib
 import os
 import uuid
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import jaxlib
+import numpy as np
 import platformdirs
 
 from roam_jax.core.losses import Samples
@@ -65,7 +66,7 @@ class Shapes(NamedTuple):
 
 @functools.lru_cache(maxsize=16)
 def compile_programs(online: Online, params: Shapes, image_shape: tuple[int, int, int] | None) -> Programs:
-    """Compile start and step, both at once, ahead of time; they serve every tracker of that configuration.
+    """Compile start and step ahead of time; they serve every tracker of that configuration.
 
     Args:
         online: the tracker's functions.
@@ -73,31 +74,66 @@ def compile_programs(online: Online, params: Shapes, image_shape: tuple[int, int
         image_shape: (height, width, 3) for programs that crop on the device; None for those that take patches.
     """
     file = cache_file(repr((online, params, image_shape)))
-    if file and (kept := read_programs(file)):
-        return Programs(*compile_all(kept))
-    like = params.tree()
+    kept = read_programs(file) if file else None
+    with ThreadPoolExecutor(2) as pool:
+        if kept:
+            jobs = [pool.submit(compile_one, program) for program in kept]
+        else:
+            # The compiler leaves Python free to trace the next program.
+            kept, jobs = [], []
+            for function, like in parts_of(online, params.tree(), image_shape):
+                kept.append(jax.export.export(function)(*like))
+                jobs.append(pool.submit(compile_one, kept[-1]))
+            if file:
+                write_programs(file, kept)
+        step, start, *features = [job.result() for job in jobs]
+    if not features:
+        return Programs(start, step)
+    extract = functools.partial(extract_features, features[0], searched_patches(online))
+    return Programs(
+        lambda params, patches, box, image_wh: start(params, extract(params, patches), box, image_wh),
+        lambda params, state, patches: step(params, state, extract(params, patches)),
+    )
+
+
+def parts_of(
+    online: Online, params: Any, image_shape: tuple[int, int, int] | None
+) -> Iterator[tuple[jax.stages.Wrapped, tuple]]:
+    """The functions to compile with their arguments' shapes: step, start, and for the host's patches the backbone.
+
+    The backbone is a program of its own there because start and step would both contain it: a third of the time that
+    they take to compile.
+    """
     c = online.config
     floats = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)  # noqa: E731
     pixels = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.uint8)  # noqa: E731
+    side, count = c.model.patch_size, searched_patches(online)
     if image_shape is None:
-        side = c.model.patch_size
-        searched = 1 if c.online.regression else len(c.online.scales)
-        start, step = jax.jit(online.start_patches), jax.jit(online.step_patches)
-        first = (pixels(len(c.online.aspects) ** 2, side, side, 3), floats(4), floats(2))
-        later = pixels(searched, side, side, 3)
+        start, step = jax.jit(online.start_features), jax.jit(online.step_features)
+        features = jax.jit(lambda params, patches: online.backbone.features(params.backbone, patches))
+        seen = jax.eval_shape(features, params, pixels(count, side, side, 3))
+        first = (params, floats(len(c.online.aspects) ** 2, *seen.shape[1:]), floats(4), floats(2))
     else:
-        start, step = jax.jit(online.start), jax.jit(online.step)
-        first, later = (pixels(*image_shape), floats(4)), pixels(*image_shape)
-    state = jax.eval_shape(start, like, *first)
-    # Step takes longest to compile: the compiler leaves Python free to trace start meanwhile.
-    with ThreadPoolExecutor(1) as pool:
-        traced_step = jax.export.export(step)(like, state, later)
-        compiled_step = pool.submit(compile_one, traced_step)
-        traced_start = jax.export.export(start)(like, *first)
-        compiled_start = compile_one(traced_start)
-        if file:
-            write_programs(file, [traced_start, traced_step])
-        return Programs(compiled_start, compiled_step.result())
+        start, step, features = jax.jit(online.start), jax.jit(online.step), None
+        seen = pixels(*image_shape)
+        first = (params, seen, floats(4))
+    yield step, (params, jax.eval_shape(start, *first), seen)
+    yield start, first
+    if features:
+        yield features, (params, pixels(count, side, side, 3))
+
+
+def searched_patches(online: Online) -> int:
+    """Patches of one frame."""
+    return 1 if online.config.online.regression else len(online.config.online.scales)
+
+
+def extract_features(program: Callable, count: int, params: TrackerParams, patches: np.ndarray) -> jax.Array:
+    """Feature maps of any number of patches by a program that takes `count` of them."""
+    pads = -len(patches) % count
+    padded = np.concatenate([patches, patches[:pads]]) if pads else patches
+    maps = [program(params, padded[i : i + count]) for i in range(0, len(padded), count)]
+    return jnp.concatenate(maps)[: len(patches)] if len(maps) > 1 else maps[0]
 
 
 def compile_one(program: Exported) -> Callable:
@@ -106,12 +142,6 @@ def compile_one(program: Exported) -> Callable:
         program.in_tree, [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in program.in_avals]
     )
     return jax.jit(program.call).lower(*arguments, **keywords).compile()
-
-
-def compile_all(programs: list[Exported]) -> list[Callable]:
-    """Machine code of several programs, compiled at once."""
-    with ThreadPoolExecutor(len(programs)) as pool:
-        return list(pool.map(compile_one, programs))
 
 
 def enable_compilation_cache() -> None:
