@@ -36,6 +36,9 @@ Exported = jax.export.Exported
 TRACED_PARTS = ("core", "backbones", "tracking")
 """packages whose sources decide what the programs do"""
 
+CPU_LEVELS = (2, 0, 2)
+"""how hard the compiler tries on step, start and the backbone: level 3 takes longer for nothing, and start runs once"""
+
 for kind in (TrackerParams, TrackerState, Prediction, MetaParams, ModelState, Memory, Samples, Theta, Branch):
     jax.export.register_namedtuple_serialization(kind, serialized_name=f"roam_jax.{kind.__name__}")
 
@@ -77,13 +80,14 @@ def compile_programs(online: Online, params: Shapes, image_shape: tuple[int, int
     kept = read_programs(file) if file else None
     with ThreadPoolExecutor(2) as pool:
         if kept:
-            jobs = [pool.submit(compile_one, program) for program in kept]
+            jobs = [pool.submit(compile_one, *job) for job in zip(kept, CPU_LEVELS, strict=False)]
         else:
             # The compiler leaves Python free to trace the next program.
             kept, jobs = [], []
-            for function, like in parts_of(online, params.tree(), image_shape):
+            parts = parts_of(online, params.tree(), image_shape)
+            for level, (function, like) in zip(CPU_LEVELS, parts, strict=False):
                 kept.append(jax.export.export(function)(*like))
-                jobs.append(pool.submit(compile_one, kept[-1]))
+                jobs.append(pool.submit(compile_one, kept[-1], level))
             if file:
                 write_programs(file, kept)
         step, start, *features = [job.result() for job in jobs]
@@ -128,20 +132,21 @@ def searched_patches(online: Online) -> int:
     return 1 if online.config.online.regression else len(online.config.online.scales)
 
 
-def extract_features(program: Callable, count: int, params: TrackerParams, patches: np.ndarray) -> jax.Array:
+def extract_features(program: Callable, count: int, params: TrackerParams, patches: np.ndarray) -> Any:
     """Feature maps of any number of patches by a program that takes `count` of them."""
     pads = -len(patches) % count
     padded = np.concatenate([patches, patches[:pads]]) if pads else patches
     maps = [program(params, padded[i : i + count]) for i in range(0, len(padded), count)]
-    return jnp.concatenate(maps)[: len(patches)] if len(maps) > 1 else maps[0]
+    return np.concatenate(maps)[: len(patches)] if len(maps) > 1 else maps[0]
 
 
-def compile_one(program: Exported) -> Callable:
-    """Machine code of a traced program."""
+def compile_one(program: Exported, level: int) -> Callable:
+    """Machine code of a traced program; `level` is how hard the compiler tries on a CPU."""
     arguments, keywords = jax.tree.unflatten(
         program.in_tree, [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in program.in_avals]
     )
-    return jax.jit(program.call).lower(*arguments, **keywords).compile()
+    options = {"xla_backend_optimization_level": level} if jax.default_backend() == "cpu" else {}
+    return jax.jit(program.call).lower(*arguments, **keywords).compile(compiler_options=options)
 
 
 def enable_compilation_cache() -> None:
