@@ -26,7 +26,8 @@ import tyro
 
 from roam_jax.backbones import WeightsError, make_backbone
 from roam_jax.checkpoints import Checkpoint, CheckpointError, load_checkpoint
-from roam_jax.data.sequences import DataError, Frames, read_otb_folder
+from roam_jax.data.readers.otb import read_otb_folder
+from roam_jax.data.sequences import DataError, Frames
 from roam_jax.demo import write_demo
 from roam_jax.evaluation.metrics import success_auc
 from roam_jax.evaluation.trackers import TrackerLike, make_tracker
@@ -46,7 +47,7 @@ PEERS = ("cv2:nano", "cv2:mil", "cv2:kcf", "cv2:csrt")
 STAGES = ("imported", "loaded", "started", "first box")
 START = """
 import sys, time
-from roam_jax.data.sequences import read_otb_folder
+from roam_jax.data.readers.otb import read_otb_folder
 from roam_jax.tracking.tracker import Tracker
 print(time.time())
 tracker = Tracker(checkpoint=sys.argv[1])

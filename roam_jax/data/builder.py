@@ -23,10 +23,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
-from roam_jax.data.sequences import DataError, Frames, ImageFiles, Sequence, digest_sequences
+from roam_jax.data.sequences import READ_FLAGS, DataError, Frames, ImageFiles, Sequence, digest_sequences
 
 RECORD_FRAMES = 32
 """frames of one record: about what one clip spans"""
+STILLS = 64
+"""photographs that are collected in one file"""
 JPEG_QUALITY = 95
 INDEX_FILE = "index.npz"
 
@@ -126,7 +128,7 @@ def decode_jpeg(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
         DataError: the bytes are no picture.
     """
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), READ_FLAGS)
     if image is None:
         raise DataError("a prepared record should hold JPEG pictures, but one cannot be decoded")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -147,18 +149,19 @@ def jpeg_files(frames: Frames) -> Iterator[bytes]:
 
 
 def prepare_sequences(
-    sequences: Iterable[Sequence], out: Path | str, *, n_threads: int = 2, progress: Callable = iter
+    sequences: Iterable[Sequence], out: Path | str, *, workers: int = 2, progress: Callable = iter
 ) -> Path:
     """Write sequences as a prepared folder, which appears only when it is complete.
 
-    The JPEG files are collected in `OUT.partial` first, one file per sequence; when the work is interrupted, the next
-    call goes on with the sequences that are missing there. For a while this takes the space twice.
+    The JPEG files are collected in `OUT.partial` first, in one file per sequence or some stills; when the work is
+    interrupted, the next call goes on with those that are missing there. For a while this takes the space twice; memory
+    is needed for no more than a record.
 
     Args:
         sequences: what to write.
         out: the folder to make; it must not exist.
-        n_threads: sequences that are read at once.
-        progress: wraps the iteration over the sequences, as `tqdm` does.
+        workers: threads that read and encode, each its own sequence.
+        progress: wraps the iteration over these files, as `tqdm` does.
 
     Raises:
         DataError: `out` exists, nothing to write, or a frame that cannot be read.
@@ -169,12 +172,13 @@ def prepare_sequences(
     if not sequences:
         raise DataError("there should be sequences to prepare, but there are none")
     partial = out.with_name(out.name + ".partial")
-    staged = [partial / "staged" / _staged_name(sequence) for sequence in sequences]
+    groups = list(_group_stills(sequences))
+    staged = [partial / "staged" / _staged_name(group) for group in groups]
     staged[0].parent.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(n_threads) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         try:
-            different = dict(zip(staged, sequences, strict=True))
-            jobs = [pool.submit(_stage, sequence, path) for path, sequence in different.items()]
+            different = dict(zip(staged, groups, strict=True))
+            jobs = [pool.submit(_stage, group, path) for path, group in different.items()]
             for job in progress(jobs):
                 job.result()
         except BaseException:
@@ -184,8 +188,8 @@ def prepare_sequences(
     shutil.rmtree(partial / "build", ignore_errors=True)
 
     def records() -> Iterator[dict[str, Any]]:
-        for sequence, path in zip(sequences, staged, strict=True):
-            yield from _records_of(sequence, path)
+        for group, path in zip(groups, staged, strict=True):
+            yield from _records_of(group, path)
 
     builder = RoamSequences(records, data_dir=partial / "build", file_format="array_record")
     builder.download_and_prepare()
@@ -220,38 +224,57 @@ def read_prepared(folder: Path | str) -> list[Sequence]:
     ]
 
 
-def _staged_name(sequence: Sequence) -> str:
+def _group_stills(sequences: list[Sequence]) -> Iterator[list[Sequence]]:
+    """Sequences alone, and stills that follow each other together, up to `STILLS` of them."""
+    group: list[Sequence] = []
+    for sequence in sequences:
+        if group and not (sequence.still and group[-1].still and len(group) < STILLS):
+            yield group
+            group = []
+        group.append(sequence)
+    yield group
+
+
+def _staged_name(group: list[Sequence]) -> str:
     """File name that tells sequences apart, now and when the work is taken up again."""
-    where = hashlib.sha256("\n".join(str(path.absolute()) for path in sequence.frames.files).encode()).hexdigest()
-    return f"{digest_sequences([sequence])[:32]}{where[:16]}.npz"
+    files = [str(path.absolute()) for sequence in group for path in sequence.frames.files]
+    where = hashlib.sha256("\n".join(files).encode(errors="surrogateescape")).hexdigest()
+    return f"{digest_sequences(group)[:32]}{where[:16]}.jpegs"
 
 
-def _stage(sequence: Sequence, path: Path) -> None:
-    """Collect the JPEG files of a sequence in one file, which is there only when it is whole."""
+def _stage(group: list[Sequence], path: Path) -> None:
+    """Collect the JPEG files of sequences in one file, which is there only when it is whole.
+
+    The files follow each other; their lengths stand behind them, and the number of lengths at the very end.
+    """
     if path.exists():
         return
-    files = list(jpeg_files(sequence.frames))
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as stream:
-        np.savez(stream, lengths=[len(data) for data in files], data=np.frombuffer(b"".join(files), np.uint8))
+        lengths = [stream.write(data) for sequence in group for data in jpeg_files(sequence.frames)]
+        stream.write(np.array([*lengths, len(lengths)], "<i8").tobytes())
     os.replace(temporary, path)
 
 
-def _records_of(sequence: Sequence, staged: Path) -> Iterator[dict[str, Any]]:
-    with np.load(staged) as content:
-        data, ends = content["data"].tobytes(), np.cumsum(content["lengths"])
-    files = [data[end - length : end] for length, end in zip(np.diff(ends, prepend=0), ends, strict=True)]
-    for start in range(0, len(files), RECORD_FRAMES):
-        piece = slice(start, start + RECORD_FRAMES)
-        yield {
-            "name": sequence.name,
-            "source": sequence.source,
-            "still": sequence.still,
-            "first_frame": start,
-            "frames": files[piece],
-            "boxes_xywh": sequence.boxes_xywh[piece],
-            "visible": sequence.visible[piece],
-        }
+def _records_of(group: list[Sequence], staged: Path) -> Iterator[dict[str, Any]]:
+    with staged.open("rb") as stream:
+        stream.seek(-8, os.SEEK_END)
+        (count,) = np.frombuffer(stream.read(), "<i8").tolist()
+        stream.seek(-8 * (count + 1), os.SEEK_END)
+        lengths = iter(np.frombuffer(stream.read(8 * count), "<i8").tolist())
+        stream.seek(0)
+        for sequence in group:
+            for start in range(0, len(sequence), RECORD_FRAMES):
+                piece = slice(start, min(start + RECORD_FRAMES, len(sequence)))
+                yield {
+                    "name": sequence.name,
+                    "source": sequence.source,
+                    "still": sequence.still,
+                    "first_frame": start,
+                    "frames": [stream.read(next(lengths)) for _ in range(piece.start, piece.stop)],
+                    "boxes_xywh": sequence.boxes_xywh[piece],
+                    "visible": sequence.visible[piece],
+                }
 
 
 def _write_index(sequences: list[Sequence], path: Path) -> None:

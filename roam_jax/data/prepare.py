@@ -3,42 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from tqdm import tqdm
 
-from roam_jax.data.layouts import read_layout
+from roam_jax.data.layouts import Layout, read_layout
 from roam_jax.data.sequences import DataError
 
 
 def prepare(
-    layout: Annotated[Literal["videos", "images", "otb", "got10k", "coco"], tyro.conf.Positional],
+    layout: Annotated[Layout, tyro.conf.Positional],
     root: Annotated[Path, tyro.conf.Positional],
     out: Annotated[Path, tyro.conf.Positional],
     source: str = "",
-    threads: int = 2,
+    exclude: Path | None = None,
+    workers: int = min(8, os.cpu_count() or 1),
 ) -> None:
     """Write the frames of a data set as JPEG in ArrayRecord files. An interrupted run continues where it was.
 
     Args:
-        layout: how the folder is laid out. videos: NAME.mp4 with NAME.txt; images: folders of frames with
-            groundtruth.txt; otb: NAME/img with groundtruth_rect.txt; got10k; coco: images/ with instances.json.
+        layout: how the folder is laid out; `python -m roam_jax.data.check LAYOUT ROOT` says what it should hold.
         root: the data set's folder.
         out: the folder to make.
         source: name of the data set when several are mixed; by default that of the layout or folder.
-        threads: sequences that are read at once.
+        exclude: text file with names of sequences to leave out, one per line.
+        workers: threads that read and encode.
     """
     import tensorflow_datasets as tfds
 
     from roam_jax.data.builder import prepare_sequences
 
-    sequences = read_layout(layout, root, source)
+    sequences = read_layout(layout, root, source, exclude=exclude)
     tfds.disable_progress_bar()
     with contextlib.redirect_stdout(None):  # the library speaks of downloads, but there are none
-        prepare_sequences(sequences, out, n_threads=threads, progress=lambda jobs: tqdm(jobs, unit=" sequences"))
+        prepare_sequences(sequences, out, workers=workers, progress=lambda jobs: tqdm(jobs, unit=" files"))
     frames = sum(len(sequence) for sequence in sequences)
     size = sum(path.stat().st_size for path in out.iterdir())
     print(f"{out}: {len(sequences)} sequences, {frames} frames, {size / 2**20:.1f} MiB")

@@ -24,7 +24,7 @@ from roam_jax.backbones import Backbone
 from roam_jax.config import Config
 from roam_jax.core.boxes import cell_centers, decode, xywh_to_cxcywh
 from roam_jax.core.losses import Samples, predict
-from roam_jax.core.samples import filter_size_of, samples_of
+from roam_jax.core.samples import filter_size_of, nearest_first, samples_of
 from roam_jax.core.update import MetaParams, ModelState, first_update, is_finite, update
 from roam_jax.tracking.crop import crop_device
 from roam_jax.tracking.geometry import Roi, box_to_image, box_to_patch, roi_of_box
@@ -145,8 +145,7 @@ class Online:
         phi = filter_size_of(wh_patch, c)
         model, _ = first_update(params.meta, params.meta.theta0, samples, phi, c)
         response, _, _ = predict(model.theta, samples.features, phi, c.model)
-        # The samples nearest to the object as it is come first.
-        kept = jnp.argsort(jnp.sum(jnp.log(boxes[:, 2:] / wh_patch) ** 2, axis=1))[: c.online.first_samples]
+        kept = nearest_first(boxes[:, 2:], c.online.first_samples)
         return TrackerState(
             model=model,
             memory=empty_memory(c.online.memory, samples),

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from roam_jax.data import sequences
+from roam_jax.data.readers import text as annotations
+from roam_jax.data.sequences import DataError
 from roam_jax.video.errors import InputError, UsageError
 
 Image = UInt8[np.ndarray, "h w 3"]
@@ -66,8 +67,8 @@ def read_boxes(path: Path, *, one_based: bool = False) -> Boxes:
         InputError: no such file, no box in it, or a line that is not four numbers (`nan` is a number).
     """
     try:
-        return sequences.read_boxes(path) - _origin(one_based)
-    except (sequences.DataError, OSError, UnicodeDecodeError) as error:
+        return annotations.read_boxes(path) - _origin(one_based)
+    except (DataError, OSError) as error:
         raise InputError(str(error)) from error
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 
-from roam_jax.data.sequences import OTB_RANGES
+from roam_jax.data.readers.otb import select_range
 from roam_jax.video.errors import InputError
 from roam_jax.video.formats import Boxes, Image, read_boxes
 
@@ -304,12 +304,12 @@ def natural_key(name: str | Path) -> list[str | int]:
 def _open_folder(folder: Path) -> ImageFiles:
     """Pictures of a folder, or of its `img/`, with the boxes that lie beside them."""
     pictures = _pictures(folder) or _pictures(folder / "img")
-    if folder.name in OTB_RANGES:
-        first, last = OTB_RANGES[folder.name]
-        pictures = [path for path in pictures if not path.stem.isdigit() or first <= int(path.stem) <= last]
     for name, one_based in GROUND_TRUTHS.items():
         if (folder / name).is_file():
             boxes = read_boxes(folder / name, one_based=one_based)
+            if one_based:
+                inside, boxes = select_range(folder.name, [path.stem for path in pictures], boxes)
+                pictures = [path for path, keep in zip(pictures, inside, strict=True) if keep]
             if len(boxes) != len(pictures):
                 log.warning("%s holds %d boxes for %d pictures", folder / name, len(boxes), len(pictures))
             return ImageFiles(str(folder), pictures, boxes)

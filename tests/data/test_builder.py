@@ -10,10 +10,19 @@ import numpy as np
 import pytest
 
 from roam_jax.config import Config
-from roam_jax.data.builder import RECORD_FRAMES, prepare_sequences, read_prepared
+from roam_jax.data.builder import (
+    RECORD_FRAMES,
+    STILLS,
+    _group_stills,
+    decode_jpeg,
+    encode_jpeg,
+    prepare_sequences,
+    read_prepared,
+)
 from roam_jax.data.clips import sample_clip
-from roam_jax.data.prepare import main
-from roam_jax.data.sequences import DataError, read_image_folder
+from roam_jax.data.prepare import main, prepare
+from roam_jax.data.readers.own import read_image_folder
+from roam_jax.data.sequences import DataError, ImageFiles
 from roam_jax.data.synthetic import synthetic_sequence
 
 
@@ -72,13 +81,47 @@ def test_interrupted_work_is_continued(tmp_path, rectangles):
     good, late = rectangles(3, source="a"), rectangles(3, source="b")
     bad = dataclasses.replace(late, frames=Broken(late.frames.pictures))
     with pytest.raises(DataError, match="frame 0 cannot be read"):
-        prepare_sequences([good, bad], tmp_path / "set", n_threads=1)
+        prepare_sequences([good, bad], tmp_path / "set", workers=1)
     assert not (tmp_path / "set").exists()
     assert good.frames.asked == [0, 1, 2]
-    prepare_sequences([good, late], tmp_path / "set", n_threads=1)
+    prepare_sequences([good, late], tmp_path / "set", workers=1)
     assert good.frames.asked == [0, 1, 2]
     assert [s.source for s in read_prepared(tmp_path / "set")] == ["a", "b"]
     assert not (tmp_path / "set.partial").exists()
+
+
+def test_many_stills_and_a_long_sequence(tmp_path):
+    """Stills are collected together, in several files; frames of a long sequence come from many records."""
+    stills = [dataclasses.replace(synthetic_sequence(i, length=1, height=24, width=32), still=True) for i in range(6)]
+    long = synthetic_sequence(9, length=5 * RECORD_FRAMES + 1, height=24, width=32)
+    written = [*stills[:4], long, *stills[4:]]
+    read = read_prepared(prepare_sequences(written, tmp_path / "set", workers=3))
+    assert [(s.name, s.still, len(s)) for s in read] == [(s.name, s.still, len(s)) for s in written]
+    for a, b in zip(written, read, strict=True):
+        np.testing.assert_array_equal(a.boxes_xywh, b.boxes_xywh)
+        for index in (0, len(a) // 2, len(a) - 1):
+            np.testing.assert_array_equal(b.frames[index], decode_jpeg(encode_jpeg(a.frames[index])))
+
+
+def test_stills_are_grouped(tmp_path, rectangles):
+    one = rectangles(1)
+    stills = [rectangles(1, still=True, source=str(i)) for i in range(2 * STILLS + 1)]
+    groups = list(_group_stills([one, *stills, one, one]))
+    assert list(map(len, groups)) == [1, STILLS, STILLS, 1, 1, 1]
+    assert [s for group in groups for s in group] == [one, *stills, one, one]
+
+
+def test_a_group_is_taken_up_again(tmp_path, rectangles):
+    """What one run has collected is not read again, and a file that was left half-way is."""
+    stills = [rectangles(1, still=True, source=str(i)) for i in range(STILLS + 1)]
+    broken = dataclasses.replace(stills[-1], frames=ImageFiles((tmp_path / "none.png",)))
+    with pytest.raises(DataError, match="cannot be read"):
+        prepare_sequences([*stills[:-1], broken], tmp_path / "set", workers=1)
+    staged = list((tmp_path / "set.partial" / "staged").iterdir())
+    assert sorted(path.suffix for path in staged) == [".jpegs", ".tmp"]
+    prepare_sequences(stills, tmp_path / "set", workers=1)
+    assert all(still.frames.asked == [0] for still in stills)
+    assert len(read_prepared(tmp_path / "set")) == STILLS + 1
 
 
 def test_sequences_that_look_alike(tmp_path, rectangles):
@@ -115,6 +158,12 @@ def test_command_line(tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr
     assert "1 sequences, 1 frames" in done.stdout
     assert read_prepared(tmp_path / "out")[0].source == "mine"
+    (tmp_path / "b").mkdir()
+    cv2.imwrite(str(tmp_path / "b" / "0.png"), np.zeros((30, 40, 3), np.uint8))
+    (tmp_path / "b" / "groundtruth.txt").write_text("1,2,30,20")
+    (tmp_path / "not.txt").write_text("a\n")
+    prepare("images", tmp_path, tmp_path / "rest", exclude=tmp_path / "not.txt")
+    assert [sequence.name for sequence in read_prepared(tmp_path / "rest")] == ["b"]
     monkeypatch.setattr(sys, "argv", ["prepare", *arguments])
     with pytest.raises(SystemExit, match="out should not exist yet"):
         main()

@@ -11,20 +11,18 @@ import numpy as np
 import pytest
 
 from roam_jax.data.layouts import read_layout
+from roam_jax.data.readers.coco import read_coco
+from roam_jax.data.readers.got10k import read_got10k
+from roam_jax.data.readers.otb import read_otb_folder
+from roam_jax.data.readers.own import VideoFrames, read_image_folder, read_videos
+from roam_jax.data.readers.text import read_boxes
 from roam_jax.data.sequences import (
     DataError,
     ImageFiles,
     Sequence,
-    VideoFrames,
     digest_sequences,
     group_by_source,
     name_sources,
-    read_boxes,
-    read_coco,
-    read_got10k,
-    read_image_folder,
-    read_otb_folder,
-    read_videos,
 )
 
 

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from roam_jax.tracking import programs
+from roam_jax.tracking.programs import Shapes, cache_file, compile_programs, read_programs
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A folder that JAX and the package keep programs in."""
+    before = {name: jax.config.values[name] for name in ("jax_compilation_cache_dir", "jax_enable_compilation_cache")}
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "cache"))
+    jax.config.update("jax_enable_compilation_cache", True)
+    yield tmp_path / "cache"
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def count_traces(monkeypatch):
+    traced = []
+    parts = programs.parts_of
+    monkeypatch.setattr(programs, "parts_of", lambda *args: (traced.append(args), parts(*args))[1])
+    return traced
+
+
+def run(found, params, config):
+    side = config.model.patch_size
+    patches = np.random.default_rng(0).integers(0, 255, (9, side, side, 3), dtype=np.uint8)
+    state = found.start(params, patches, np.array([60, 50, 20, 16], np.float32), np.array([120, 100], np.float32))
+    return [np.asarray(x) for x in found.step(params, state, patches[:1])[1]]
+
+
+def test_traced_programs_are_kept_and_damaged_ones_made_again(cache, online, params, config, monkeypatch):
+    traced = count_traces(monkeypatch)
+    results = []
+    for expected_traces in (1, 1, 2):
+        if expected_traces == 2:
+            (kept,) = cache.glob("roam_jax-*.zip")
+            damaged = bytearray(kept.read_bytes())
+            damaged[len(damaged) // 2] ^= 255
+            kept.write_bytes(damaged)
+        compile_programs.cache_clear()
+        results.append(run(compile_programs(online, Shapes.of(params), None), params, config))
+        assert len(traced) == expected_traces
+    for result in results[1:]:
+        for found, expected in zip(result, results[0], strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_a_file_per_configuration_and_none_without_a_cache(cache):
+    assert cache_file("one") == cache_file("one")
+    assert cache_file("one") != cache_file("two")
+    jax.config.update("jax_enable_compilation_cache", False)
+    assert cache_file("one") is None
+
+
+def test_unreadable_files_are_no_programs(tmp_path):
+    assert read_programs(tmp_path / "absent.zip") is None
+    (tmp_path / "text.zip").write_text("no archive")
+    assert read_programs(tmp_path / "text.zip") is None
+
+
+def test_patches_in_groups(online, params, config):
+    """Three patches a frame (ROAM): nine first-frame patches and any other number go through one program."""
+    calls = []
+
+    def program(params, patches):
+        calls.append(len(patches))
+        return patches.sum(axis=(1, 2, 3))
+
+    patches = np.arange(8 * 3, dtype=np.float32).reshape(8, 1, 1, 3)
+    found = programs.extract_features(program, 3, params, patches)
+    np.testing.assert_array_equal(found, patches.sum(axis=(1, 2, 3)))
+    assert calls == [3, 3, 3]
