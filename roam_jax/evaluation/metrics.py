@@ -1,23 +1,37 @@
 """Metrics of one-pass evaluation, numerically those of the got10k toolkit (0.1.3).
 
-Conventions of the toolkit that are kept:
+What the benchmarks' own programs do, and what is done here:
 
-- OTB: the first frame counts, as if it were predicted perfectly; success is `overlap > threshold` over 21 thresholds
-  0, 0.05, ..., 1, and its AUC is their mean; precision is `centre error <= threshold` over 51 thresholds 0, ..., 50 px.
-- GOT-10k: the first frame does not count; boxes are first confined to the image (`confine_xywh`); average overlap, and
-  the part of frames with `overlap > 0.5` (or 0.75).
-- Sizes are w and h, no pixel is added to them. Where the toolkit says that a centre is x + (w - 1) / 2, we say
-  x + w / 2: the errors are the same, and so are those of boxes that are 0-based or 1-based, if both are.
+| question              | others                                            | here                                    |
+|-----------------------|---------------------------------------------------|-----------------------------------------|
+| success               | `overlap > t`, 21 thresholds 0, 0.05, ..., 1      | the same                                |
+| its area (AUC)        | mean (OTB, LaSOT, got10k); trapezium (TrackingNet)| mean: most do so                        |
+| precision             | `error <= t`, 51 thresholds 0, ..., 50 px; at 20  | the same                                |
+| normalised precision  | error in true widths and heights, up to 0.5; its  | 51 thresholds, mean; the value at 0.2   |
+|                       | area (TrackingNet), its value at 0.2 (on LaSOT)   | is reported beside it                   |
+| AO, SR                | mean overlap; `overlap > 0.5`, 0.75 (GOT-10k)     | the same                                |
+| first frame           | counts as perfect (all); left out (GOT-10k)       | the same: curves with, AO, SR without   |
+| mean                  | over sequences (all); over all frames (GOT-10k)   | the same                                |
+| first pixel           | 1 (OTB, UAV123, TColor-128), else 0               | 0; files count as the annotations do:   |
+|                       |                                                   | the scores do not depend on it          |
+| extent of a box       | w; or from x to x + w - 1, plus 1 (OTB, LaSOT)    | w: both are the same number             |
+| centre                | x + (w - 1) / 2; x + (w + 1) / 2 (TrackingNet)    | x + w / 2: the same differences         |
+| rounding              | to whole pixels (TrackingNet's server)            | none: its server does it                |
+| boxes over the border | as they are; confined to the image (GOT-10k)      | the same, see `confine_xywh`            |
+| absent object         | frame left out (got10k: NaN, or `cover` of 0);    | the same: left out, but for LaSOT, see  |
+|                       | counted, hence lost (LaSOT)                       | `score(absent_is_lost=True)`            |
+| empty true box        | a box like others (got10k)                        | absent: nothing could overlap it        |
+| prediction not finite | overlap 0, but AO is NaN (got10k); the last box   | overlap 0, infinite error: a tracker    |
+|                       | stands for it (LaSOT)                             | should not gain by it                   |
 
-Differences: frames whose true box is not finite, or empty, are left out for every benchmark (the toolkit does so for
-NaN in UAV123, and by the label `cover` in GOT-10k); a prediction that is not finite counts as an overlap of 0 and an
-infinite error (the toolkit's curves agree, its average overlap becomes NaN); float32 boxes are computed in float64. The
-normalised precision, which the toolkit lacks, is that of TrackingNet.
+Boxes in float32 are computed in float64.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
@@ -63,6 +77,11 @@ class Scores:
     def normalised_auc(self) -> float:
         """Area under the curve of normalised precision (TrackingNet)."""
         return float(self.normalised_precision.mean())
+
+    @property
+    def normalised20(self) -> float:
+        """Normalised precision at 0.2 (as papers report it for LaSOT)."""
+        return float(self.normalised_precision[20])
 
 
 def overlap_xywh(a_xywh: Boxes, b_xywh: Boxes) -> Float[np.ndarray, " n"]:
@@ -134,6 +153,7 @@ def score(
     *,
     visible: Bool[np.ndarray, " n"] | None = None,
     size_wh: tuple[int, int] | None = None,
+    absent_is_lost: bool = False,
 ) -> Scores:
     """All metrics of one sequence.
 
@@ -142,6 +162,7 @@ def score(
         true_xywh: one box per frame; frames where it is not finite, or empty, do not count.
         visible: frames that count, if not all that have a box.
         size_wh: of the image: GOT-10k's metrics are then of boxes confined to it, as its toolkit's are.
+        absent_is_lost: the curves are parts of all frames, as LaSOT's are; without it, of those that count.
 
     Raises:
         ValueError: the numbers of boxes differ, the first frame has no box, or no other frame has one.
@@ -158,15 +179,38 @@ def score(
         later = overlap_xywh(predicted[1:], true[1:])
     else:
         later = overlap_xywh(confine_xywh(predicted[1:], size_wh), confine_xywh(true[1:], size_wh))
+    share = counts.mean() if absent_is_lost else 1.0
     return Scores(
         frames=len(true),
-        success=success_curve(overlap_xywh(predicted, true)),
-        precision=precision_curve(centre_error_px(predicted, true)),
-        normalised_precision=normalised_precision_curve(normalised_centre_error(predicted, true)),
+        success=share * success_curve(overlap_xywh(predicted, true)),
+        precision=share * precision_curve(centre_error_px(predicted, true)),
+        normalised_precision=share * normalised_precision_curve(normalised_centre_error(predicted, true)),
         ao=float(later.mean()),
         sr50=float((later > 0.5).mean()),
         sr75=float((later > 0.75).mean()),
     )
+
+
+def mean_scores(scores: Iterable[Scores], *, pooled: bool = False) -> Scores:
+    """Scores of a whole data set: every sequence weighs the same.
+
+    Args:
+        scores: of its sequences.
+        pooled: every frame weighs the same in AO and SR, as in the GOT-10k toolkit.
+
+    Raises:
+        ValueError: no scores.
+    """
+    rows = list(scores)
+    if not rows:
+        raise ValueError("a mean needs the scores of at least one sequence")
+    weights = [row.frames - 1 for row in rows] if pooled else None
+    mean: dict[str, Any] = {
+        key: float(np.average([getattr(row, key) for row in rows], weights=weights)) for key in ("ao", "sr50", "sr75")
+    }
+    curves = ("success", "precision", "normalised_precision")
+    mean |= {key: np.mean([getattr(row, key) for row in rows], axis=0) for key in curves}
+    return Scores(frames=sum(row.frames for row in rows), **mean)
 
 
 def _as_boxes(a_xywh: Boxes, b_xywh: Boxes) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, "n 4"]]:

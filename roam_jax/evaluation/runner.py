@@ -1,38 +1,39 @@
-"""One-pass evaluation: each sequence is tracked once from its first true box, timed, written and scored."""
+"""One-pass evaluation: each sequence is tracked once from its first true box, timed, written and scored.
+
+A sequence that breaks does not stop the others. A sequence whose files are complete is not tracked again; scores are
+always those of the files, so that they do not depend on how often a run was interrupted.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import multiprocessing
+import os
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator
 from collections.abc import Sequence as ListOf
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
+import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool
 
 from roam_jax.data.sequences import DataError, Sequence
+from roam_jax.evaluation.formats import Run, read_run, write_run
 from roam_jax.evaluation.metrics import Scores, has_box, score
+from roam_jax.evaluation.protocols import Protocol
 from roam_jax.evaluation.trackers import TrackerLike
 
-COLUMNS = ("AUC", "P@20", "NP", "AO", "SR.50", "SR.75", "fps")
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """What a tracker did in one sequence."""
-
-    boxes_xywh: Float[np.ndarray, "n 4"]
-    """image pixels, 0-based; the first is the one that was given"""
-    seconds: Float[np.ndarray, " n"]
-    """time in the tracker alone, without reading the frames; the first is that of `init`"""
-
-    @property
-    def fps(self) -> float:
-        """Frames per second, without `init` and the first update, where compiled trackers compile."""
-        return float(1 / self.seconds[2:].mean()) if len(self.seconds) > 2 else float("nan")
+T = TypeVar("T")
+MakeTracker = Callable[[], TrackerLike]
+Outcomes = Generator[tuple[str, T | str], None, None]
+"""name of each sequence, and what the tracker did in it, or one sentence on what went wrong"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +41,96 @@ class Row:
     """One sequence of the table."""
 
     name: str
-    scores: Scores
+    frames: int
+    """all frames of the sequence"""
+    scores: Scores | None
+    """None where the true boxes are secret"""
     fps: float
+    attributes: tuple[str, ...] = ()
 
-    @property
-    def values(self) -> tuple[float, ...]:
-        """Numbers in the order of `COLUMNS`."""
-        s = self.scores
-        return s.auc, s.precision20, s.normalised_auc, s.ao, s.sr50, s.sr75, self.fps
+
+def evaluate(
+    sequences: ListOf[Sequence],
+    track: Callable[[ListOf[Sequence]], Outcomes[Run]],
+    output: Path,
+    protocol: Protocol,
+    *,
+    report: Callable[[Row], None] | None = None,
+) -> tuple[list[Row], dict[str, str]]:
+    """Track the sequences that are not done yet, write their boxes, and score all.
+
+    Args:
+        sequences: their names must differ.
+        track: gives the outcome of each sequence, in any order: `track_here`, `track_in_processes` or
+            `lockstep.track_in_lockstep`, with their trackers.
+        output: folder of the result files, written as soon as a sequence is finished.
+        protocol: rules of the benchmark.
+        report: called with the row of each sequence as soon as it is known.
+
+    Returns:
+        One row per sequence that was tracked, in their order; and what went wrong with the others, by name.
+
+    Raises:
+        ValueError: no sequences, or two of the same name.
+        OSError: results cannot be written.
+    """
+    by_name = {sequence.name: sequence for sequence in sequences}
+    if not sequences or len(by_name) < len(sequences):
+        raise ValueError("the sequences to evaluate should be at least one, and have different names")
+    rows: dict[str, Row] = {}
+    broken: dict[str, str] = {}
+
+    def add(name: str, run: Run) -> None:
+        try:
+            rows[name] = score_run(by_name[name], run, protocol)
+        except (DataError, ValueError) as error:
+            broken[name] = str(error)
+        else:
+            if report:
+                report(rows[name])
+
+    pending = []
+    for sequence in sequences:
+        run = read_run(output, sequence.name, len(sequence), protocol)
+        if run:
+            add(sequence.name, run)
+        else:
+            pending.append(sequence)
+    with contextlib.closing(track(pending)) as outcomes:
+        for name, outcome in outcomes:
+            if isinstance(outcome, str):
+                broken[name] = outcome
+                continue
+            write_run(output, name, outcome, protocol)
+            # as a later run would read it: with the decimals of the file
+            add(name, read_run(output, name, len(by_name[name]), protocol) or outcome)
+    return [rows[sequence.name] for sequence in sequences if sequence.name in rows], broken
+
+
+def score_run(sequence: Sequence, run: Run, protocol: Protocol) -> Row:
+    """Row of a sequence.
+
+    Raises:
+        DataError: its first frame is needed for the size of the image, and cannot be read.
+        ValueError: as `metrics.score`.
+    """
+    scores = None
+    if not sequence.first_box_only:
+        height, width = sequence.frames[0].shape[:2] if protocol.confined else (0, 0)
+        scores = score(
+            run.boxes_xywh,
+            sequence.boxes_xywh,
+            visible=counted_frames(sequence),
+            size_wh=(width, height) if protocol.confined else None,
+            absent_is_lost=protocol.absent_is_lost,
+        )
+    return Row(sequence.name, len(sequence), scores, run.fps, sequence.attributes)
+
+
+def counted_frames(sequence: Sequence) -> Bool[np.ndarray, " n"]:
+    """Frames in which the object is to be found: where GOT-10k's label `cover` is not 0, else where it is visible."""
+    cover = sequence.labels.get("cover")
+    return sequence.visible if cover is None else np.asarray(cover) > 0
 
 
 def track_sequence(tracker: TrackerLike, sequence: Sequence) -> Run:
@@ -56,8 +139,7 @@ def track_sequence(tracker: TrackerLike, sequence: Sequence) -> Run:
     Raises:
         DataError: the first frame has no true box, or a frame cannot be read.
     """
-    if not has_box(sequence.boxes_xywh[:1]).all():
-        raise DataError(f"sequence {sequence.name} should have a box in its first frame to start the tracker from")
+    check_start(sequence)
     boxes, seconds = [np.asarray(sequence.boxes_xywh[0], float)], []
     for index, image in enumerate(sequence.frames):
         start = time.perf_counter()
@@ -69,102 +151,125 @@ def track_sequence(tracker: TrackerLike, sequence: Sequence) -> Run:
     return Run(np.stack(boxes), np.array(seconds))
 
 
-def write_run(folder: Path, name: str, run: Run, *, origin: float = 0.0) -> None:
-    """Write `NAME.txt` and `times/NAME_time.txt` as the got10k toolkit does.
-
-    Args:
-        folder: where to.
-        name: of the sequence.
-        run: its boxes and times.
-        origin: coordinate of the first pixel in the file: 1 for OTB.
-    """
-    (folder / "times").mkdir(parents=True, exist_ok=True)
-    np.savetxt(folder / f"{name}.txt", run.boxes_xywh + np.array([origin, origin, 0, 0]), fmt="%.3f", delimiter=",")
-    np.savetxt(folder / "times" / f"{name}_time.txt", run.seconds, fmt="%.8f")
-
-
-def evaluate(
-    sequences: ListOf[Sequence],
-    make_tracker: Callable[[], TrackerLike],
-    *,
-    output: Path | None = None,
-    origin: float = 0.0,
-    workers: int = 1,
-    report: Callable[[Row], None] | None = None,
-) -> list[Row]:
-    """Run a tracker over sequences.
-
-    Args:
-        sequences: their names must differ.
-        make_tracker: gives a tracker; one is made per process and started anew for every sequence.
-        output: folder for the boxes of each sequence, written as soon as it is finished.
-        origin: coordinate of the first pixel in these files: 1 for OTB.
-        workers: processes that share the sequences. With more than one, `make_tracker` and `report` must be functions
-            that pickle can name, and times are those of processes that compete.
-        report: called with each row as soon as it is known, in the process that found it.
-
-    Returns:
-        One row per sequence, in their order.
+def check_start(sequence: Sequence) -> None:
+    """Nothing, if a tracker can be started on the first frame.
 
     Raises:
-        ValueError: no sequences, two of the same name, or less than one worker.
-        DataError: a first frame without a true box, or a frame that cannot be read.
+        DataError: it has no true box.
+    """
+    if not has_box(sequence.boxes_xywh[:1]).all():
+        raise DataError(f"sequence {sequence.name} should have a box in its first frame to start the tracker from")
+
+
+def track_here(
+    sequences: ListOf[Sequence], make_tracker: MakeTracker, run: Callable[[TrackerLike, Sequence], T] = track_sequence
+) -> Outcomes[T]:
+    """Track the sequences one after the other in this process, all with one tracker.
+
+    Args:
+        sequences: what to track.
+        make_tracker: called once, if there is anything to track.
+        run: what is done with the tracker and each sequence.
+    """
+    tracker = make_tracker() if sequences else None
+    for sequence in sequences:
+        if tracker:
+            yield sequence.name, _try(run, tracker, sequence)
+
+
+def track_in_processes(
+    sequences: ListOf[Sequence],
+    make_tracker: MakeTracker,
+    workers: int,
+    run: Callable[[TrackerLike, Sequence], T] = track_sequence,
+    *,
+    threads: int = 0,
+) -> Outcomes[T]:
+    """Track the sequences in several processes, the longest first; each process makes one tracker.
+
+    A process that dies is told apart from those that ran beside it: their sequences are tried again, one at a time.
+
+    Args:
+        sequences: what to track.
+        make_tracker: a function or object that pickle can name, and that is equal to itself in another process.
+        workers: number of processes.
+        run: what is done with the tracker and each sequence; pickle can name it too.
+        threads: of each process; 0: an equal part of the cores.
+
+    Raises:
+        ValueError: less than one worker.
     """
     if workers < 1:
         raise ValueError(f"the number of workers should be at least 1, but is {workers}")
-    names = [sequence.name for sequence in sequences]
-    if not names or len(set(names)) < len(names):
-        raise ValueError("the sequences to evaluate should be at least one, and have different names")
-    shares = _deal(sequences, min(workers, len(names)))
-    arguments = [(share, make_tracker, output, origin, report) for share in shares]
-    if len(shares) == 1:
-        results = [_evaluate_share(*arguments[0])]
-    else:
-        # forked processes would inherit JAX's threads in an unknown state
-        with ProcessPoolExecutor(len(shares), mp_context=multiprocessing.get_context("spawn")) as pool:
-            results = [job.result() for job in [pool.submit(_evaluate_share, *a) for a in arguments]]
-    rows = {row.name: row for share in results for row in share}
-    return [rows[name] for name in names]
+    job = Job(make_tracker, run)
+    threads = threads or max(1, count_cores() // workers)
+    waiting = deque(sorted(sequences, key=len, reverse=True))
+    while waiting:
+        suspects = yield from _track_in_pool(waiting, job, min(workers, len(waiting)), threads)
+        for suspect in suspects:
+            if (yield from _track_in_pool(deque([suspect]), job, 1, threads)):
+                yield suspect.name, "the process that tracked it died"
 
 
-def format_table(rows: ListOf[Row]) -> str:
-    """Markdown table of the rows, and their mean: every sequence weighs the same."""
-    mean = np.mean([row.values for row in rows], axis=0)
-    lines = [(row.name, row.scores.frames, row.values) for row in rows]
-    lines.append(("mean", sum(row.scores.frames for row in rows), mean))
-    cells = [["sequence", "frames", *COLUMNS]]
-    cells += [[name, str(n), *(f"{x:.3f}" for x in values[:-1]), f"{values[-1]:.1f}"] for name, n, values in lines]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    # the names to the left, the numbers to the right
-    text = [[name.ljust(widths[0]), *map(str.rjust, numbers, widths[1:])] for name, *numbers in cells]
-    text.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
-    return "\n".join(f"| {' | '.join(row)} |" for row in text)
+@dataclass(frozen=True)
+class Job(Generic[T]):
+    """What a worker does with each sequence it gets."""
+
+    make_tracker: MakeTracker
+    run: Callable[[TrackerLike, Sequence], T]
+
+    def __call__(self, sequence: Sequence) -> T | str:
+        """What came out, or what went wrong."""
+        return _try(self.run, _tracker_of_worker(self.make_tracker), sequence)
 
 
-def _evaluate_share(
-    sequences: ListOf[Sequence],
-    make_tracker: Callable[[], TrackerLike],
-    output: Path | None,
-    origin: float,
-    report: Callable[[Row], None] | None,
-) -> list[Row]:
-    """The part of one process."""
-    tracker = make_tracker()
-    rows = []
-    for sequence in sequences:
-        run = track_sequence(tracker, sequence)
-        if output:
-            write_run(output, sequence.name, run, origin=origin)
-        scores = score(run.boxes_xywh, sequence.boxes_xywh, visible=sequence.visible)
-        rows.append(Row(sequence.name, scores, run.fps))
-        if report:
-            report(rows[-1])
-    return rows
+def _track_in_pool(
+    waiting: deque[Sequence], job: Job[T], workers: int, threads: int
+) -> Generator[tuple[str, T | str], None, list[Sequence]]:
+    """Empty the queue; returns early, with the sequences that were on their way, when a process dies."""
+    # forked processes would inherit JAX's threads in an unknown state
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_enter_worker, initargs=(threads,))
+    running: dict[Future[T | str], Sequence] = {}
+    try:
+        while waiting or running:
+            # no more than can run, so that few are under suspicion when one dies
+            while waiting and len(running) < workers:
+                running[pool.submit(job, waiting[0])] = waiting[0]
+                waiting.popleft()
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                outcome = future.result()
+                yield running.pop(future).name, outcome
+    except BrokenProcessPool:
+        return list(running.values())
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return []
 
 
-def _deal(sequences: ListOf[Sequence], count: int) -> list[list[Sequence]]:
-    """`count` shares of about the same length: the longest sequence first, each to the share that has least."""
-    shares: list[list[Sequence]] = [[] for _ in range(count)]
-    for sequence in sorted(sequences, key=len, reverse=True):
-        min(shares, key=lambda share: sum(map(len, share))).append(sequence)
-    return shares
+def _enter_worker(threads: int) -> None:
+    """Leave the other cores to the other workers; before JAX counts them to start threads."""
+    os.environ["NPROC"] = str(threads)  # what XLA's CPU client asks first
+    cv2.setNumThreads(threads)
+
+
+@functools.lru_cache(maxsize=1)
+def _tracker_of_worker(make_tracker: MakeTracker) -> TrackerLike:
+    return make_tracker()
+
+
+def _try(run: Callable[[TrackerLike, Sequence], T], tracker: TrackerLike, sequence: Sequence) -> T | str:
+    try:
+        return run(tracker, sequence)
+    except Exception as error:  # whatever a tracker raises, the other sequences go on
+        return explain(error)
+
+
+def explain(error: Exception) -> str:
+    """One sentence on an error: our own speak for themselves, others with their kind."""
+    return str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

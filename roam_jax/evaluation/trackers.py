@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -26,6 +29,35 @@ class TrackerLike(Protocol):
     def update(self, image: UInt8[np.ndarray, "h w 3"], /) -> Any:
         """The object's box in the next frame."""
         ...
+
+
+@dataclass(frozen=True)
+class TrackerChoice:
+    """A tracker that other processes can make too: calling it is `make_tracker`."""
+
+    name: str
+    checkpoint: str = "lite"
+    nano_dir: Path | None = None
+
+    def __call__(self) -> TrackerLike:
+        """A new tracker, as `make_tracker`."""
+        return make_tracker(self.name, checkpoint=self.checkpoint, nano_dir=self.nano_dir)
+
+    def describe(self) -> dict[str, str]:
+        """What its results depend on, to tell them from those of other trackers.
+
+        Raises:
+            ValueError, CheckpointError: as `make_tracker`.
+        """
+        if self.name != "roam":
+            self()
+            return {"tracker": self.name, "opencv": cv2.__version__}
+        from roam_jax.checkpoints import digest_tree, load_checkpoint
+
+        checkpoint = load_checkpoint(self.checkpoint)
+        config = json.dumps(checkpoint.config.to_dict(), sort_keys=True)
+        digest = hashlib.sha256(config.encode()).hexdigest()
+        return {"tracker": "roam", "parameters": digest_tree(checkpoint.params)[:16], "config": digest[:16]}
 
 
 class OpenCVTracker:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,14 +9,74 @@ import pytest
 from roam_jax import evaluate as command
 from roam_jax.evaluation.trackers import NANO_FILES
 
+MIL = ["--tracker", "cv2:mil", "--workers", "1"]
+
 
 def test_command_line(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    args = ["--root", str(root), "--tracker", "cv2:mil", "--output", str(tmp_path), "--sequences", "Near"]
+    args = ["--root", str(root), *MIL, "--output", str(tmp_path), "--sequences", "Near,Middle"]
     assert command.main(args) == 0
-    table = (tmp_path / "cv2-mil" / "table.md").read_text()
-    assert table in capsys.readouterr().out
-    first = (tmp_path / "cv2-mil" / "Near.txt").read_text().splitlines()[0]
-    assert first == "11.000,13.000,20.000,16.000"  # OTB counts from 1
+    folder = tmp_path / "otb" / "cv2-mil"
+    printed = capsys.readouterr().out
+    assert "Near: AUC" in printed
+    table = (folder / "report.md").read_text()
+    assert next(line for line in table.splitlines() if line.startswith("| mean ")) in printed
+    assert (folder / "Near.txt").read_text().splitlines()[0] == "11.000,13.000,20.000,16.000"  # OTB counts from 1
+    report = json.loads((folder / "report.json").read_text())
+    assert (report["tracker"], report["dataset"], report["broken"]) == ("cv2:mil", "otb", {})
+    assert report["paper"]["ROAM"] == {"AUC": 0.681}
+    assert 0 < report["overall"]["success_auc"] < 1
+
+    # again: nothing is tracked, and the numbers are the same
+    before = (folder / "Near.txt").stat().st_mtime_ns
+    assert command.main(args) == 0
+    assert (folder / "Near.txt").stat().st_mtime_ns == before
+    assert json.loads((folder / "report.json").read_text()) == report
+
+    # two trackers in one table
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("Near", "Middle"):
+        (other / f"{name}.txt").write_bytes((root / name / "groundtruth_rect.txt").read_bytes())
+    args = ["--root", str(root), "--output", str(tmp_path), "--compare", str(folder), str(other)]
+    capsys.readouterr()
+    assert command.main(args) == 0
+    out, err = capsys.readouterr()
+    assert out.index("1. other") < out.index("2. cv2-mil") < out.index("ROAM in the paper")
+    assert "left out: Far" in err
+    assert set(json.loads((tmp_path / "otb/compare/report.json").read_text())["trackers"]) == {"other", "cv2-mil"}
+    assert (tmp_path / "otb/compare/success.pdf").exists()
+
+
+def test_a_broken_sequence(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "data"
+    for name in ("Near", "Middle"):
+        (data / name / "img").mkdir(parents=True)
+        for path in sorted((root / name / "img").iterdir()):
+            (data / name / "img" / path.name).write_bytes(path.read_bytes())
+        (data / name / "groundtruth_rect.txt").write_bytes((root / name / "groundtruth_rect.txt").read_bytes())
+    (data / "Middle" / "img" / "0003.png").write_bytes(b"no picture")
+    (data / "Lone" / "img").mkdir(parents=True)
+    (data / "Lone" / "groundtruth_rect.txt").write_text("no box")
+    args = ["--root", str(data), *MIL, "--output", str(tmp_path / "out")]
+    assert command.main(args) == 3
+    message = capsys.readouterr().err
+    assert "not evaluated: Middle" in message
+    assert "0003.png" in message
+    report = json.loads((tmp_path / "out/otb/cv2-mil/report.json").read_text())
+    assert list(report["sequences"]) == ["Near"]
+    assert "0003.png" in report["broken"]["Middle"]
+    assert "Lone" in report["broken"]["unreadable 1"]
+
+
+def test_got10k_submission(write_got10k: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_got10k(tmp_path / "data", {"GOT-10k_Val_000001": 5})
+    args = ["--dataset", "got10k", "--root", str(data / "val"), *MIL, "--output", str(tmp_path / "out")]
+    assert command.main(args) == 0
+    assert "submission.zip" in capsys.readouterr().out
+    folder = tmp_path / "out/got10k/cv2-mil"
+    assert (folder / "GOT-10k_Val_000001" / "GOT-10k_Val_000001_001.txt").exists()
+    assert (folder / "submission.zip").exists()
+    assert json.loads((folder / "report.json").read_text())["overall"]["frames"] == 4  # one is covered
 
 
 @pytest.mark.parametrize(
@@ -24,13 +86,26 @@ def test_command_line(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         (["--sequences", "Near,Fog"], 2, "'Fog'; there are Far, Middle, Near"),
         (["--tracker", "cv2:nano"], 2, NANO_FILES[0]),
         (["--output", "/dev/null/x", "--sequences", "Near"], 6, "/dev/null"),
+        (["--workers", "-1"], 2, "--workers"),
+        (["--compare", "/no/such/folder"], 3, "/no/such/folder should be a folder of result files"),
+        (["--dataset", "fantasy"], 3, "'fantasy'"),
     ],
 )
 def test_command_line_errors(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: list[str], code: int, words: str
 ) -> None:
-    args = ["--root", str(root), "--tracker", "cv2:mil", "--output", str(tmp_path), *change]
+    args = ["--root", str(root), *MIL, "--output", str(tmp_path), *change]
     assert command.main(args) == code
     message = capsys.readouterr().err
     assert words in message
     assert message.count("\n") == 1
+
+
+def test_another_tracker_in_the_same_folder(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main([]) == 2
+    assert "--root" in capsys.readouterr().err
+    folder = tmp_path / "otb" / "cv2-mil"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text('{"tracker": "cv2:mil", "opencv": "3.0"}')
+    assert command.main(["--root", str(root), *MIL, "--output", str(tmp_path)]) == 2
+    assert "results of another tracker" in capsys.readouterr().err

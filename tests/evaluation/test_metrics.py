@@ -101,6 +101,29 @@ def test_frames_without_a_true_box_do_not_count() -> None:
     assert metrics.score(predicted, true, visible=visible).frames == 2
 
 
+def test_absent_frames_that_count_as_lost() -> None:
+    true = np.tile([[10.0, 10.0, 20.0, 20.0]], (5, 1))
+    visible = np.array([True, True, False, True, False])
+    skipped = metrics.score(true, true, visible=visible)
+    counted = metrics.score(true, true, visible=visible, absent_is_lost=True)
+    assert (skipped.precision20, counted.precision20) == (1, pytest.approx(3 / 5))
+    assert counted.auc == pytest.approx(skipped.auc * 3 / 5)
+    assert counted.normalised20 == pytest.approx(3 / 5)
+    assert counted.ao == skipped.ao == 1
+
+
+def test_mean_of_sequences_and_of_frames() -> None:
+    true = np.tile([[10.0, 10.0, 20.0, 20.0]], (11, 1))
+    short, long = metrics.score(true[:2], true[:2]), metrics.score(true + np.array([500, 0, 0, 0]), true)
+    mean, pooled = metrics.mean_scores([short, long]), metrics.mean_scores([short, long], pooled=True)
+    assert (mean.ao, pooled.ao) == (0.5, pytest.approx(1 / 11))
+    assert mean.frames == 13
+    np.testing.assert_allclose(mean.success, (short.success + long.success) / 2)
+    np.testing.assert_array_equal(mean.success, pooled.success)
+    with pytest.raises(ValueError, match="at least one sequence"):
+        metrics.mean_scores([])
+
+
 def test_boxes_of_any_real_dtype() -> None:
     rng = np.random.default_rng(4)
     true = rng.integers(10, 90, (20, 4))
