@@ -90,6 +90,8 @@ class OptimizerConfig:
     lambda0: float = 1e-6
     """initial value of every element of lambda0, learned as its logarithm when `log_lambda0` (official)"""
     log_lambda0: bool = False
+    first_steps: int = 1
+    """steps with lambda0 on the first frame (1 in the paper; more: ours)"""
     sgd_rate: float = 7e-6
     """the one learning rate of kind 'sgd' (paper, Section 6.2)"""
 
@@ -112,6 +114,8 @@ class OnlineConfig:
     """first-frame samples that take part in every step as well (ours; 0 in the paper)"""
     aspects: tuple[float, ...] = (0.8, 1.0, 1.2)
     """scale and ratio factors of the first-frame samples, all pairs (paper, Section 5)"""
+    refinements: int = 0
+    """times that the box is taken again at the cell in its middle (ours; 0 in the paper)"""
     penalty: float = 0.05
     """strength of the scale/ratio penalty (official)"""
     motion_sigma: float = 0.5
@@ -148,6 +152,8 @@ class TrainConfig:
     """apply the random filter scaling to the first-frame step too (official), or only to the recurrent ones (ours)"""
     tests: int = 1
     """future frames that judge each update (paper, footnote 3)"""
+    box_noise: float = 0.0
+    """strength of the errors of the boxes that updates learn from, in object sizes (ours)"""
     full_gradient: bool = False
     """backpropagate through the whole unroll instead of truncating it as the official code does"""
     model_rate: float = 1e-6
@@ -162,10 +168,39 @@ class TrainConfig:
     """element-wise clip of the meta-gradient of theta0 and lambda0 (official)"""
     optimizer_clip: float = 1.0
     """element-wise clip of the meta-gradient of omega (official)"""
+    neck_clip: float = 1.0
+    """largest norm of the meta-gradient of the neck (ours)"""
     epochs: int = 20
+    """length of the training (paper, Section 5)"""
     steps_per_epoch: int = 1000
+    steps: int = 0
+    """length of the training in steps; 0: that of all epochs"""
+    schedule: Literal["halve", "cosine"] = "halve"
+    """rates are halved every few epochs (paper, Section 5), or fall along a cosine to the last step (ours)"""
     halve_every: int = 5
     """epochs after which the rates are halved (paper, Section 5)"""
+    warmup_steps: int = 0
+    """steps over which the rates grow from almost nothing (ours)"""
+    final_rate: float = 0.02
+    """rates at the end of the cosine, over the largest (ours)"""
+    micro_batch: int = 1
+    """clips that a device works on at once; the batch is the sum of several of them (ours)"""
+    half_backbone: bool = False
+    """compute the trunk in bfloat16 (ours)"""
+    max_refused: int = 10
+    """stop after so many meta-gradients in a row that are not finite (ours)"""
+    hold_out: float = 0.05
+    """share of the videos and pictures that are kept for validation (ours)"""
+    validate_every: int = 500
+    """steps between two validations; 0: none (ours)"""
+    validate_batches: int = 2
+    """batches of held-out clips for the meta loss of a validation (ours)"""
+    save_every: int = 100
+    """steps between two checkpoints (ours)"""
+    keep: int = 3
+    """newest checkpoints that are kept, besides the best (ours)"""
+    histogram_every: int = 50
+    """steps between two records of histograms (ours)"""
     shift: float = 112 / 281
     """largest shift of the object from the patch centre, over the patch side (official)"""
     stretch: float = 0.1
@@ -187,6 +222,11 @@ class TrainConfig:
     def clip_frames(self) -> int:
         """Frames after the first-frame samples: T times the look-ahead."""
         return self.updates * self.look_ahead
+
+    @property
+    def total_steps(self) -> int:
+        """Meta-gradient steps of the whole training."""
+        return self.steps or self.epochs * self.steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -231,6 +271,7 @@ class Config:
             train=TrainConfig(
                 updates=4, batch=8, model_rate=4e-4, lambda_rate=1e-2, neck_rate=1e-3, optimizer_rate=1e-3,
                 kappa_cf=1.0, kappa_reg=0.8, scale_first=False, tests=2, shift=0.36,
+                schedule="cosine", warmup_steps=50, epochs=1, steps_per_epoch=3000,
             ),
         )  # fmt: skip
 
@@ -297,4 +338,12 @@ class Config:
             raise ValueError(f"model.max_filter {m.max_filter} is below {square}, the filter of a square object")
         if min(o.tau, o.steps, o.step_samples, o.memory) < 1:
             raise ValueError("online.tau, steps, step_samples and memory must be at least 1")
+        t = self.train
+        if min(t.updates, t.look_ahead, t.batch, t.micro_batch, t.total_steps, t.max_refused, t.save_every, t.keep) < 1:
+            raise ValueError(
+                "train.updates, look_ahead, batch, micro_batch, steps, max_refused, save_every and keep must be at "
+                "least 1"
+            )
+        if not 1 <= t.tests <= t.look_ahead:
+            raise ValueError(f"train.tests must be 1 to train.look_ahead, which is {t.look_ahead}, but is {t.tests}")
         return self

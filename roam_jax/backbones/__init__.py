@@ -44,7 +44,7 @@ class Trunk(Protocol):
         ...
 
     def apply(self, params: dict[str, Any], patches: Num[Array, "b p p 3"], /) -> tuple[Float[Array, "b _ _ _"], ...]:
-        """Levels of RGB patches with values in 0..255."""
+        """Levels of RGB patches with values in 0..255, computed in the type of the weights."""
         ...
 
     def load(self, path: str | Path = "", /) -> dict[str, Any]:

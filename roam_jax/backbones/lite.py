@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -92,7 +93,7 @@ class Lite:
         return lax.platform_dependent(patches, cpu=partial(lax.map, one), default=together)
 
     def _apply(self, params: dict[str, Any], patches: Array) -> tuple[Array, ...]:
-        x = _relu6(_stem(params["stem"], patches))
+        x = _relu6(_stem(params["stem"], patches)).astype(params["stem"]["w"].dtype)
         levels = {}
         for name, i, j in _blocks(self.stages):
             stage, layers = self.stages[i], params[name]
@@ -187,6 +188,7 @@ def _pad_same(x: Array, kernel: int, stride: int, value: float = 0.0) -> Array:
 def _stem(layer: dict[str, Array], patches: Array) -> Array:
     """The first convolution, with the input's (x - 127) / 128 folded into it: zeros become 127 before it."""
     x = _pad_same(patches.astype(jnp.float32), 3, 2, value=127.0)
+    layer = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), layer)  # the offset below cancels most of the sum
     y = lax.conv_general_dilated(x, layer["w"] / 128.0, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     return y + (layer["b"] - jnp.sum(layer["w"], axis=(0, 1, 2)) * (127.0 / 128.0))
 

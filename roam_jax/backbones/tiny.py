@@ -39,7 +39,7 @@ class Tiny:
 
     def apply(self, params: dict[str, Any], patches: Num[Array, "b p p 3"]) -> tuple[Float[Array, "b _ _ _"], ...]:
         """The one level of a batch of RGB patches with values in 0..255."""
-        x = patches.astype(jnp.float32) / 127.5 - 1.0
+        x = (patches.astype(jnp.float32) / 127.5 - 1.0).astype(params["conv0"]["w"].dtype)
         for n, stride in enumerate((2, 2, 1)):
             layer = params[f"conv{n}"]
             y = lax.conv_general_dilated(

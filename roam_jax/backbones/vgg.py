@@ -68,6 +68,7 @@ class Vgg:
     def apply(self, params: dict[str, Any], patches: Num[Array, "b p p 3"]) -> tuple[Float[Array, "b m m c"]]:
         """The one level, map_size x map_size cells, of a batch of RGB patches with values in 0..255."""
         x = (patches.astype(jnp.float32) - params["input"]["mean"]) / params["input"]["scale"]
+        x = x.astype(params["conv1_1"]["w"].dtype)
         for name in self._names:
             if name in ("conv2_1", "conv3_1"):
                 x = _pool(x)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from roam_jax.config import Config
@@ -13,6 +15,8 @@ from roam_jax.core.losses import Losses, Samples, tracking_losses
 from roam_jax.core.model import Theta
 from roam_jax.core.scaling import divide, multiply
 from roam_jax.core.update import MetaParams, first_update, update
+
+QUANTILES = 101
 
 
 class Episode(NamedTuple):
@@ -43,6 +47,8 @@ class MetaLoss(NamedTuple):
     """peak term of each meta loss (ours)"""
     rates: Float[Array, "t"]
     """mean learning rate of each update"""
+    spread: Float[Array, "t q"]
+    """evenly spaced quantiles of the learning rates of each update, from the smallest to the largest"""
 
 
 def unroll(meta: MetaParams, episode: Episode, config: Config, scale: Theta | None = None) -> MetaLoss:
@@ -67,30 +73,32 @@ def unroll(meta: MetaParams, episode: Episode, config: Config, scale: Theta | No
         # A rate is a parameter over a gradient: it shrinks with the square of the scale.
         state = state._replace(theta=divide(state.theta, scale), rates=divide(divide(state.rates, scale), scale))
     first_test = judge(state, at(episode.tests, 0), episode.phis[0])
-    first_rates = _mean(state.rates)
+    first_rates = _summarise(state.rates)
 
     def body(state, inputs):
         samples, test, phi = inputs
         state, loss = update(
             meta.omega, state, samples, phi, config, scale, truncate=not config.train.full_gradient
         )  # fmt: skip
-        return state, (loss, judge(state, test, phi), _mean(state.rates))
+        return state, (loss, judge(state, test, phi), _summarise(state.rates))
 
     later = (episode.updates, at(episode.tests, slice(1, None)), episode.phis[1:])
     # Truncated, an update keeps little for the backward pass; the full gradient recomputes it instead.
     step = jax.checkpoint(body) if config.train.full_gradient else body
     _, (losses, tests, rates) = jax.lax.scan(step, state, later)
     join = lambda one, many: jnp.concatenate([one[None], many])  # noqa: E731
-    test = jax.tree.map(join, first_test, tests)
+    test, (mean, spread) = jax.tree.map(join, (first_test, first_rates), (tests, rates))
     weights = config.loss
     return MetaLoss(
         jnp.mean(test.response + weights.box_weight * test.box + weights.peak_weight * test.peak),
         join(first_loss, losses),
         *test,
-        rates=join(first_rates, rates),
+        rates=mean,
+        spread=spread,
     )
 
 
-def _mean(rates: Theta) -> Float[Array, ""]:
-    leaves = jax.tree.leaves(rates)
-    return sum((leaf.sum() for leaf in leaves), jnp.zeros(())) / sum(leaf.size for leaf in leaves)
+def _summarise(rates: Theta) -> tuple[Float[Array, ""], Float[Array, "q"]]:
+    """Mean and quantiles, for the log."""
+    flat = jnp.sort(jax.lax.stop_gradient(ravel_pytree(rates)[0]))
+    return jnp.mean(flat), flat[np.linspace(0, flat.size - 1, QUANTILES).astype(int)]

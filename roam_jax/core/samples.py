@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from roam_jax.config import Config
 from roam_jax.core.labels import label_of_box
@@ -22,3 +22,9 @@ def filter_size_of(box_wh_patch: Float[Array, "*b 2"], config: Config) -> Float[
     """(Eq. 4, 5) phi with the model's constants."""
     m = config.model
     return filter_size(box_wh_patch, m.target_side_patch, m.filter_scale, m.stride, m.max_filter)
+
+
+def nearest_first(box_wh_patch: Float[Array, "n 2"], count: int) -> Int[Array, "k"]:
+    """Which `count` first-frame samples take part in every update: those least stretched, the nearest first."""
+    middle = jnp.exp(jnp.mean(jnp.log(box_wh_patch), axis=0))
+    return jnp.argsort(jnp.sum(jnp.log(box_wh_patch / middle) ** 2, axis=1))[:count]

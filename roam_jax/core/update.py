@@ -72,7 +72,9 @@ def first_update(
     config: Config,
     scale: Theta | None = None,
 ) -> tuple[ModelState, Float[Array, ""]]:
-    """(Eq. 9, t = 1) One step from theta0 with lambda0 on the first-frame samples; also the update loss.
+    """(Eq. 9, t = 1) From theta0 with lambda0 on the first-frame samples; also the update loss before.
+
+    One step, or `optimizer.first_steps` of them with the same rates.
 
     Args:
         meta: lambda0 and the optimizer, whose recurrent state starts here.
@@ -83,8 +85,14 @@ def first_update(
         scale: epsilon of the random filter scaling (Eq. 15).
     """
     rates = initial_rates(meta, config)
-    loss, gradient = loss_and_gradient(theta0, samples, phi, config, scale)
-    theta = jax.tree.map(lambda t, r, g: t - r * g, theta0, rates, gradient)
+
+    def step(theta, _):
+        loss, gradient = loss_and_gradient(theta, samples, phi, config, scale)
+        return jax.tree.map(lambda t, r, g: t - r * g, theta, rates, gradient), loss
+
+    # A loop, not repeated code: a fraction of the time to compile.
+    theta, losses = jax.lax.scan(step, theta0, length=config.optimizer.first_steps)
+    loss = losses[0]
     count = sum(leaf.size for leaf in jax.tree.leaves(theta))
     return ModelState(theta, rates, make_optimizer(config.optimizer).start(count)), loss
 

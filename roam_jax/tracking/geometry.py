@@ -10,19 +10,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
 class Roi(NamedTuple):
     """Square or stretched window of the image that becomes the patch."""
 
-    center_xy: Float[Array, "2"]
+    center_xy: Float[Array | np.ndarray, "2"]
     """centre, image pixels"""
-    size_wh: Float[Array, "2"]
+    size_wh: Float[Array | np.ndarray, "2"]
     """width and height, image pixels"""
 
 
-def roi_of_box(box_cxcywh: Float[Array, "4"], roi_scale: float) -> Roi:
+def roi_of_box(box_cxcywh: Float[Array | np.ndarray, "4"], roi_scale: float) -> Roi:
     """Square ROI of side gamma sqrt(w h) around a box (Section 5)."""
     xp = box_cxcywh.__array_namespace__()
     side = roi_scale * xp.sqrt(xp.maximum(box_cxcywh[2] * box_cxcywh[3], 1.0))

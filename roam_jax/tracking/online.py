@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Bool, Float, Int, Num, UInt8
 
 from roam_jax.backbones import Backbone
@@ -71,7 +72,7 @@ class Prediction(NamedTuple):
     lost: Bool[Array, ""]
 
 
-def first_rois(box_cxcywh: Float[Array, "4"], config: Config) -> Roi:
+def first_rois(box_cxcywh: Float[Array | np.ndarray, "4"], config: Config) -> Roi:
     """ROIs of the first-frame samples: the object stretched by all pairs of scale and ratio (Section 4)."""
     aspects = np.array(config.online.aspects, np.float32)
     s, r = (a.ravel() for a in np.meshgrid(aspects, aspects, indexing="ij"))
@@ -80,7 +81,7 @@ def first_rois(box_cxcywh: Float[Array, "4"], config: Config) -> Roi:
     return Roi(box_cxcywh[:2] + 0 * sizes, sizes)
 
 
-def search_rois(box_cxcywh: Float[Array, "4"], config: Config) -> Roi:
+def search_rois(box_cxcywh: Float[Array | np.ndarray, "4"], config: Config) -> Roi:
     """ROIs that are searched: one (ROAM++), or one per scale (ROAM)."""
     roi = roi_of_box(box_cxcywh, config.model.roi_scale)
     scales = np.array((1.0,) if config.online.regression else config.online.scales, np.float32)
@@ -173,7 +174,7 @@ class Online:
             for sigma in (o.motion_sigma, o.motion_sigma * o.loose_factor)
         ]
         choice = choose(response, boxes[..., 2:], previous[2:], maps[0], maps[1], state.reference, state.loose, o)
-        chosen = boxes.reshape(-1, 4)[choice.index]
+        chosen = self._refine(boxes, choice.index)
         size = (1 - choice.size_weight) * previous[2:] + choice.size_weight * chosen[2:]
         found = jnp.concatenate([chosen[:2], size])
         box = keep_inside(box_to_image(found, roi, m.patch_size), state.image_wh)
@@ -206,6 +207,16 @@ class Online:
         cy, cx = jnp.meshgrid(at, at, indexing="ij")
         size = jnp.broadcast_to(previous[2:], (*cx.shape, 2))
         return jnp.concatenate([jnp.stack([cx, cy], axis=-1), size], axis=-1) * self._scales[:, None, None, None]
+
+    def _refine(self, boxes: Float[Array, "s m m 4"], index: Int[Array, ""]) -> Float[Array, "4"]:
+        """(ours) The box of a cell, then again the one between the cells about its middle: small shifts are exact."""
+        m = self.config.model
+        box = boxes.reshape(-1, 4)[index]
+        found = boxes[index // (m.map_size * m.map_size)]
+        for _ in range(self.config.online.refinements):
+            column, row = jnp.clip(box[:2] / m.stride + (m.map_size - 1) / 2, 0, m.map_size - 1)
+            box = jnp.stack([map_coordinates(found[..., i], [row, column], order=1) for i in range(4)])
+        return box
 
     def _update(
         self, params: TrackerParams, state: TrackerState, memory: Memory, size_wh_patch: Float[Array, "2"]

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.export
 import jax.numpy as jnp
-import jaxlib
+import jaxlib.version
 import numpy as np
 import platformdirs
 
@@ -145,7 +145,9 @@ def compile_one(program: Exported, level: int) -> Callable:
     arguments, keywords = jax.tree.unflatten(
         program.in_tree, [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in program.in_avals]
     )
-    options = {"xla_backend_optimization_level": level} if jax.default_backend() == "cpu" else {}
+    options: dict[str, str | bool] = (
+        {"xla_backend_optimization_level": str(level)} if jax.default_backend() == "cpu" else {}
+    )
     return jax.jit(program.call).lower(*arguments, **keywords).compile(compiler_options=options)
 
 
@@ -162,7 +164,7 @@ def cache_file(what: str) -> Path | None:
     folder = jax.config.values["jax_compilation_cache_dir"]
     if not folder or not jax.config.values["jax_enable_compilation_cache"]:
         return None
-    versions = (jax.__version__, jaxlib.__version__, jax.default_backend(), jax.config.values["jax_enable_x64"])
+    versions = (jax.__version__, jaxlib.version.__version__, jax.default_backend(), jax.config.values["jax_enable_x64"])
     key = hashlib.sha256(repr((what, versions, source_digest())).encode()).hexdigest()
     return Path(folder) / f"roam_jax-{key[:32]}.zip"
 
