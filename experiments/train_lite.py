@@ -27,7 +27,9 @@ from roam_jax.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from roam_jax.config import Config
 from roam_jax.core.update import init_meta, is_finite
 from roam_jax.data.clips import sample_clip
-from roam_jax.data.sequences import Sequence, group_by_source, name_sources, read_coco, read_videos
+from roam_jax.data.readers.coco import read_coco
+from roam_jax.data.readers.own import read_videos
+from roam_jax.data.sequences import Sequence, group_by_source, name_sources
 from roam_jax.tracking.online import TrackerParams
 from roam_jax.tracking.params import params_from_dict, params_to_dict
 from roam_jax.training.episodes import Learned, mean_of, meta_gradient

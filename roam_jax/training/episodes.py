@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from roam_jax.backbones import Backbone
 from roam_jax.config import Config
 from roam_jax.core.meta import Episode, MetaLoss, unroll
-from roam_jax.core.samples import filter_size_of, samples_of
+from roam_jax.core.samples import filter_size_of, nearest_first, samples_of
 from roam_jax.core.scaling import draw_scale
 from roam_jax.core.update import MetaParams
 
@@ -34,7 +33,8 @@ def make_episode(
     """Cut one clip for T updates; which of the look-ahead frames judge each update is drawn at random (Eq. 13)."""
     t = config.train
     first = boxes_cxcywh.shape[0] - t.clip_frames
-    draws = jax.random.uniform(key, (t.updates, t.look_ahead))
+    key_tests, key_noise = jax.random.split(key)
+    draws = jax.random.uniform(key_tests, (t.updates, t.look_ahead))
     ahead = jnp.argsort(draws, axis=1)[:, : t.tests]
     starts = first + t.look_ahead * jnp.arange(t.updates)
     tests = (starts[:, None] + ahead).ravel()
@@ -46,13 +46,34 @@ def make_episode(
     used = jnp.arange(first, first + t.look_ahead * (t.updates - 1))
     updating = extract(cut(neck), used)
     by_update = lambda tree, count: jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]), tree)  # noqa: E731
+    found = misplace(boxes_cxcywh[used].reshape(-1, t.look_ahead, 4), t.box_noise, key=key_noise).reshape(-1, 4)
+    first_samples = samples_of(judged[:first], boxes_cxcywh[:first], config)
+    updates = by_update(samples_of(updating, found, config), t.look_ahead)
+    if config.online.first_samples:  # as the online tracker does
+        kept = nearest_first(boxes_cxcywh[:first, 2:], config.online.first_samples)
+        again = jax.tree.map(lambda x: jnp.broadcast_to(cut(x[kept]), (t.updates - 1, *x[kept].shape)), first_samples)
+        updates = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), again, updates)
     sized_by = boxes_cxcywh[jnp.concatenate([jnp.zeros(1, starts.dtype), starts[1:]])]
     return Episode(
-        first=samples_of(judged[:first], boxes_cxcywh[:first], config),
-        updates=by_update(samples_of(updating, boxes_cxcywh[used], config), t.look_ahead),
+        first=first_samples,
+        updates=updates,
         tests=by_update(samples_of(judged[first:], boxes_cxcywh[tests], config), t.tests),
         phis=filter_size_of(sized_by[:, 2:], config),
     )
+
+
+def misplace(boxes_cxcywh: Float[Array, "u n 4"], noise: float, *, key: Array) -> Float[Array, "u n 4"]:
+    """(ours) Boxes as a tracker finds them: wrong by a common and a single error, each of the strength `noise`.
+
+    Errors are normal: of the centre in units of the object's size, of the size in its logarithm. The n boxes of one
+    update share the common error, because a tracker that is off stays off for a while.
+    """
+    key_common, key_single = jax.random.split(key)
+    common = jax.random.normal(key_common, (boxes_cxcywh.shape[0] * 4,)).reshape(-1, 1, 4)
+    single = jax.random.normal(key_single, (boxes_cxcywh.size,)).reshape(boxes_cxcywh.shape)
+    error = noise * (common + single)
+    sizes = boxes_cxcywh[..., 2:]
+    return jnp.concatenate([boxes_cxcywh[..., :2] + error[..., :2] * sizes, sizes * jnp.exp(error[..., 2:])], axis=-1)
 
 
 def clip_meta_loss(
@@ -70,26 +91,17 @@ def clip_meta_loss(
 
 
 def meta_gradient(
-    learned: Learned,
-    levels: Levels,
-    boxes_cxcywh: Float[Array, "b f 4"],
-    backbone: Backbone,
-    config: Config,
-    *,
-    key: Array,
-) -> tuple[Learned, MetaLoss]:
+    learned: Learned, levels: Levels, boxes_cxcywh: Float[Array, "b f 4"], backbone: Backbone, config: Config,
+    *, keys: Key[Array, "b"],
+) -> tuple[Learned, MetaLoss]:  # fmt: skip
     """(Eq. 14) Gradient of the meta loss averaged over a batch of clips, one model per clip; also the mean losses.
 
-    On a CPU, batches of one clip averaged by `mean_of` are faster and take a clip's memory.
+    On a CPU, batches of one clip are faster and take a clip's memory: `parallel.Trainer` averages over them.
     """
 
     def one(levels, boxes, key):
         return jax.grad(clip_meta_loss, has_aux=True)(learned, levels, boxes, backbone, config, key=key)
 
-    keys = jax.random.split(key, boxes_cxcywh.shape[0])
+    if len(keys) == 1:  # without an axis that the compiler would have to find out to be of length 1
+        return one(tuple(level[0] for level in levels), boxes_cxcywh[0], keys[0])
     return jax.tree.map(lambda x: jnp.mean(x, axis=0), jax.vmap(one)(levels, boxes_cxcywh, keys))
-
-
-def mean_of(trees: Sequence[Any]) -> Any:
-    """Average of pytrees of the same structure."""
-    return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *trees)

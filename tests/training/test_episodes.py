@@ -9,6 +9,7 @@ import pytest
 
 from roam_jax.backbones import make_backbone
 from roam_jax.config import Config
+from roam_jax.core.samples import filter_size_of
 from roam_jax.core.warp import filter_size
 from roam_jax.tracking.params import init_params
 from roam_jax.training.episodes import Learned, clip_meta_loss, make_episode, meta_gradient
@@ -104,14 +105,14 @@ def test_tests_are_drawn_at_random_without_repetition(config, backbone, learned,
 @pytest.fixture(scope="module")
 def gradients(config, backbone, learned, batch):
     """The batch's meta-gradient, and that of each clip with the key that the batch gives it."""
-    key = jax.random.key(3)
-    whole = jax.jit(lambda learned: meta_gradient(learned, *batch, backbone, config, key=key))(learned)
+    keys = jax.random.split(jax.random.key(3), 2)
+    whole = jax.jit(lambda learned: meta_gradient(learned, *batch, backbone, config, keys=keys))(learned)
 
     @jax.jit
     def one(learned, levels, boxes, key):
         return jax.grad(clip_meta_loss, has_aux=True)(learned, levels, boxes, backbone, config, key=key)
 
-    return whole, [one(learned, *clip(batch, index), k) for index, k in enumerate(jax.random.split(key, 2))]
+    return whole, [one(learned, *clip(batch, index), k) for index, k in enumerate(keys)]
 
 
 def test_meta_gradient_is_the_mean_over_the_clips(gradients):

@@ -1,0 +1,174 @@
+"""From the settings of a run to what the loop works with: data, parameters, programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as ListOf
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from roam_jax.backbones import Backbone, load_trunk, make_backbone, measure_stats
+from roam_jax.checkpoints import digest_tree, load_checkpoint
+from roam_jax.config import Config
+from roam_jax.core.update import init_meta
+from roam_jax.data.features import FeatureBatch, cache_features, cached_batches, describe_features, make_extract
+from roam_jax.data.mix import Mix, load_mix, parse_source
+from roam_jax.data.pipeline import make_pipeline
+from roam_jax.data.sequences import Sequence, digest_sequences
+from roam_jax.data.synthetic import synthetic_sequence
+from roam_jax.tracking.params import params_from_dict
+from roam_jax.training.episodes import Learned
+from roam_jax.training.parallel import Batch
+
+SYNTHETIC = "synthetic"
+"""instead of a source: videos that are drawn"""
+SYNTHETIC_COUNT = 16
+STATS_CLIPS = 16
+"""clips that the statistics of the trunk's features are measured on"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is started with besides the configuration; `run.json` keeps it."""
+
+    data: tuple[str, ...]
+    """sources, see `roam_jax.data.mix`, or `synthetic` alone"""
+    seed: int = 0
+    start: str = ""
+    """checkpoint to begin from"""
+    cache: str = ""
+    """folder for cached features"""
+    cache_clips: int = 1000
+    track: tuple[str, ...] = ()
+    """sources of sequences that the tracker is measured on"""
+    track_frames: int = 0
+    """frames of each that count; 0: all"""
+
+
+def read_data(texts: ListOf[str], config: Config, seed: int) -> Mix:
+    """Sequences to learn from and held-out ones.
+
+    Raises:
+        DataError: a source is written wrongly or cannot be read.
+    """
+    if tuple(texts) != (SYNTHETIC,):
+        return load_mix([parse_source(text) for text in texts], hold_out=config.train.hold_out, seed=seed)
+    drawn = [synthetic_sequence(number) for number in range(SYNTHETIC_COUNT)]
+    count = round(config.train.hold_out * len(drawn))
+    train, held_out = drawn[count:], drawn[:count]
+    return Mix(train, held_out, {SYNTHETIC: 1.0}, digest_sequences(drawn))
+
+
+def read_sequences(texts: ListOf[str]) -> list[Sequence]:
+    """Whole sequences of several sources, for the tracker to be measured on.
+
+    Raises:
+        DataError: a source is written wrongly or cannot be read.
+    """
+    if tuple(texts) == (SYNTHETIC,):
+        return [synthetic_sequence(SYNTHETIC_COUNT + number) for number in range(2)]
+    return load_mix([parse_source(text) for text in texts], hold_out=0.0, seed=0).train
+
+
+def describe(settings: Settings, mix: Mix, trunk: Any, *, package: str, command: str) -> dict[str, Any]:
+    """`run.json`: settings, and what they led to."""
+    return {
+        "package": package,
+        "command": command,
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in vars(settings).items()},
+        "sequences": len(mix.train),
+        "held_out": len(mix.held_out),
+        "data_digest": mix.digest,
+        "trunk_digest": digest_tree(trunk),
+        "jax": jax.__version__,
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}, {jax.process_count()} processes",
+    }
+
+
+def begin(settings: Settings, config: Config, mix: Mix) -> tuple[Learned | None, Any]:
+    """Parameters of the checkpoint to begin from, if there is one, and of the trunk.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or damaged.
+        WeightsError: the trunk's weights are not found.
+        ValueError: checkpoint and configuration do not fit together.
+    """
+    if not settings.start:
+        return None, jax.tree.map(np.asarray, load_trunk(config))
+    checkpoint = load_checkpoint(settings.start)
+    if checkpoint.config.backbone.name != config.backbone.name:
+        raise ValueError(
+            f"the checkpoint {settings.start} has the backbone {checkpoint.config.backbone.name!r}, and the "
+            f"configuration {config.backbone.name!r}"
+        )
+    params = params_from_dict(checkpoint.params, config)
+    return Learned(params.meta, params.backbone["neck"]), jax.tree.map(np.asarray, params.backbone["trunk"])
+
+
+def draw_parameters(
+    config: Config, backbone: Backbone, trunk: Any, batches: Iterator[Batch], *, seed: int
+) -> Learned:  # fmt: skip
+    """Random parameters, with the statistics of the trunk's features on the first clips.
+
+    Args:
+        config: sizes and the scale of the start.
+        backbone: of the configuration.
+        trunk: its parameters.
+        batches: whole batches, from the first step on.
+        seed: of the parameters.
+    """
+
+    @jax.jit
+    def draw(key: jax.Array) -> Learned:
+        key_meta, key_neck = jax.random.split(key)
+        neck = backbone.init(key=key_neck)["neck"]
+        return Learned(init_meta(config, backbone.channels, key=key_meta), neck)
+
+    extract = make_extract(backbone, trunk)
+
+    def levels_of(batch: Batch) -> Iterator[tuple[jax.Array, ...]]:
+        seen = zip(*batch.levels, strict=True) if isinstance(batch, FeatureBatch) else map(extract, batch.patches)
+        return (tuple(jnp.asarray(level, jnp.float32) for level in levels) for levels in seen)
+
+    clips = (levels for batch in batches for levels in levels_of(batch))
+    learned = draw(jax.random.key(seed))
+    return learned._replace(neck={**learned.neck, "stats": measure_stats(islice(clips, STATS_CLIPS))})
+
+
+def make_batches(
+    settings: Settings, config: Config, mix: Mix, trunk: Any
+) -> Callable[[int, tuple[int, int]], Iterator[Batch]]:
+    """Function of (first step, process) that gives batches from there on; with a cache its features are computed first.
+
+    Raises:
+        DataError: a frame cannot be read, or the cache is of another configuration.
+    """
+    seed = settings.seed
+    if not settings.cache:
+        return lambda step, process: make_pipeline(
+            mix.train, config, seed=seed, weights=mix.weights, start_step=step, process=process
+        )
+    folder, clips = Path(settings.cache), settings.cache_clips
+    manifest = describe_features(config, seed=seed, data_digest=mix.digest, trunk_digest=digest_tree(trunk))
+    process = (jax.process_index(), jax.process_count())
+    cache_features(
+        mix.train,
+        config,
+        make_extract(make_backbone(config), trunk),
+        folder,
+        clips=clips,
+        manifest=manifest,
+        weights=mix.weights,
+        process=process,
+        progress=lambda numbers: tqdm(numbers, unit="clip", desc="caching features", disable=process[0] > 0),
+    )
+    return lambda step, process: cached_batches(
+        folder, config, manifest=manifest, seed=seed, clips=clips, start_step=step, process=process
+    )

@@ -1,0 +1,93 @@
+"""State of meta-training, and its optimizer with a rate, a clip and a schedule for each part (Section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from roam_jax.config import TrainConfig
+from roam_jax.core.update import MetaParams, is_finite
+from roam_jax.training.episodes import Learned
+
+WARMUP_START = 0.05
+"""rate of the first step of a warm-up, over the largest"""
+
+
+class TrainState(NamedTuple):
+    """Everything that a training run goes on from; the data position is `step`."""
+
+    step: Int[Array, "*d"]
+    """meta-gradients so far, those that were refused included"""
+    learned: Learned
+    opt_state: Any
+    refused: Int[Array, "*d"]
+    """meta-gradients that were not finite"""
+    refused_in_a_row: Int[Array, "*d"]
+
+
+def make_state(learned: Learned, transform: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(zero, learned, transform.init(learned), zero, zero)
+
+
+def make_meta_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """Adam with a rate and a clip of their own for theta0, lambda0, omega and the neck (Section 5).
+
+    Clips are element-wise, by norm for the neck. The neck's statistics are measured, and stay as they are.
+    """
+
+    def adam(rate: float, clip: optax.GradientTransformation) -> optax.GradientTransformation:
+        return optax.chain(clip, optax.adam(make_schedule(rate, config)))
+
+    transforms: dict[Hashable, optax.GradientTransformation] = {
+        "theta0": adam(config.model_rate, optax.clip(config.model_clip)),
+        "lambda0": adam(config.lambda_rate, optax.clip(config.model_clip)),
+        "omega": adam(config.optimizer_rate, optax.clip(config.optimizer_clip)),
+        "neck": adam(config.neck_rate, optax.clip_by_global_norm(config.neck_clip)),
+        "fixed": optax.set_to_zero(),
+    }
+    return optax.partition(transforms, label_parts)
+
+
+def label_parts(learned: Learned) -> Learned:
+    """Name of the part that each subtree belongs to."""
+    names: Any = learned.meta._fields
+    return Learned(MetaParams(*names), {name: "fixed" if name == "stats" else "neck" for name in learned.neck})
+
+
+def make_schedule(rate: float, config: TrainConfig) -> optax.Schedule:
+    """Rate by step: halved every few epochs (Section 5), or a cosine; in both after a linear warm-up."""
+    warmup, total = config.warmup_steps, config.total_steps
+    if config.schedule == "cosine":
+        warmup = min(warmup, total // 4)
+        return optax.warmup_cosine_decay_schedule(
+            rate * WARMUP_START, rate, warmup, max(total, warmup + 1), rate * config.final_rate
+        )
+    halved = optax.exponential_decay(rate, config.halve_every * config.steps_per_epoch, 0.5, staircase=True)
+    if not warmup:
+        return halved
+    return lambda count: halved(count) * jnp.minimum(1.0, WARMUP_START + (1 - WARMUP_START) * count / warmup)
+
+
+def apply_gradient(state: TrainState, gradient: Learned, transform: optax.GradientTransformation) -> TrainState:
+    """The state after a step; a gradient that is not finite changes nothing but the counts."""
+    fine = is_finite(gradient)
+    updates, opt_state = transform.update(gradient, state.opt_state, state.learned)
+    new = (optax.apply_updates(state.learned, updates), opt_state)
+    learned, opt_state = jax.tree.map(lambda n, o: jnp.where(fine, n, o), new, (state.learned, state.opt_state))
+    refused = 1 - fine.astype(jnp.int32)
+    return TrainState(
+        state.step + 1, learned, opt_state, state.refused + refused, (state.refused_in_a_row + refused) * refused
+    )
+
+
+def norms_of(gradient: Learned) -> dict[str, Float[Array, ""]]:
+    """Norm of the meta-gradient by part."""
+    parts = {**gradient.meta._asdict(), "neck": gradient.neck}
+    return {name: jnp.asarray(optax.tree.norm(part), jnp.float32) for name, part in parts.items()}

@@ -1,0 +1,81 @@
+"""Validation: the meta loss on held-out clips, and the accuracy of the online tracker itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence as ListOf
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+
+from roam_jax.checkpoints import Checkpoint
+from roam_jax.config import Config
+from roam_jax.core.meta import MetaLoss
+from roam_jax.data.pipeline import ClipBatch, make_pipeline
+from roam_jax.data.sequences import Sequence
+from roam_jax.training.episodes import Learned
+from roam_jax.training.parallel import Trainer
+
+FIRST_KEY = 2**30
+"""number that stands for the step in the random keys of the first validation batch: no training step has it"""
+
+Judge = Callable[[Checkpoint], dict[str, float]]
+"""success AUC of a tracker in each of the sequences that are kept for validation"""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What one validation found."""
+
+    losses: MetaLoss | None = None
+    """means over the held-out clips; None without any"""
+    aucs: dict[str, float] = field(default_factory=dict)
+    """success AUC by sequence"""
+
+    @property
+    def auc(self) -> float | None:
+        """Mean success AUC."""
+        return float(np.mean(list(self.aucs.values()))) if self.aucs else None
+
+    @property
+    def score(self) -> float | None:
+        """What the best checkpoint is chosen by, the higher the better: the AUC, or else the negative meta loss."""
+        if self.auc is not None:
+            return self.auc
+        return None if self.losses is None or not np.isfinite(self.losses.total) else -float(self.losses.total)
+
+    def summary(self) -> dict[str, float]:
+        """Numbers for the log."""
+        numbers = {f"validation/auc/{name}": auc for name, auc in self.aucs.items()}
+        if self.auc is not None:
+            numbers["validation/auc"] = self.auc
+        if self.losses is not None:
+            numbers["validation/loss"] = float(self.losses.total)
+        return numbers
+
+
+def read_clips(held_out: ListOf[Sequence], config: Config, *, seed: int, process: tuple[int, int]) -> list[ClipBatch]:
+    """The same `train.validate_batches` batches for the whole run, this process's rows of them.
+
+    Raises:
+        DataError: a frame cannot be read.
+    """
+    if not held_out or not config.train.validate_batches:
+        return []
+    batches = make_pipeline(held_out, config, seed=seed, process=process)
+    return list(islice(batches, config.train.validate_batches))
+
+
+def mean_losses(trainer: Trainer, learned: Learned, batches: ListOf[ClipBatch]) -> MetaLoss | None:
+    """Mean losses over batches, with the same random numbers at each call. The program is that of training.
+
+    Args:
+        trainer: of the run.
+        learned: replicated.
+        batches: of `read_clips`.
+    """
+    losses = [
+        trainer.fetch(trainer.gradient(learned, FIRST_KEY + index, batch)[1]) for index, batch in enumerate(batches)
+    ]
+    return MetaLoss(*(np.mean(values, axis=0) for values in zip(*losses, strict=True))) if losses else None

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from roam_jax.training import figures
+from roam_jax.training.figures import (
+    collect_histograms,
+    collect_series,
+    draw_figures,
+    draw_losses,
+    draw_meta_loss,
+    draw_rates,
+    quantiles,
+    running_mean,
+)
+from roam_jax.training.writer import LogError, Writer, read_log
+
+matplotlib = pytest.importorskip("matplotlib")
+
+
+def write_run(folder, steps=40):
+    """A run whose meta loss falls with the steps and with the updates."""
+    rng = np.random.default_rng(0)
+    with Writer(folder, tensorboard=False) as writer:
+        for step in range(steps):
+            fall = np.exp(-step / 20) / np.arange(1, 5)
+            series = {"train/meta": 0.1 + fall, "train/update": 0.2 + fall}
+            rates = np.exp(rng.normal(np.log(1e-4), 1, 500))
+            theta = rng.normal(size=500) * (1 + step / 10)
+            histograms = {"initial_rates": 10 * rates, "rates": rates, "theta/cf": theta, "theta/reg": theta}
+            writer.log(step, {"loss": 1.0}, series, histograms if step % 10 == 0 else {})
+    return folder
+
+
+def lines_of(axes):
+    return {line.get_label(): line.get_xydata() for line in axes.get_lines() if not line.get_label().startswith("_")}
+
+
+def test_pictures(tmp_path):
+    files = draw_figures(write_run(tmp_path / "run"), smooth=5)
+    assert [path.name for path in files] == ["meta_loss.png", "losses.png", "rates.png", "theta.png"]
+    assert {path.parent for path in files} == {tmp_path / "run" / "figures"}
+    for path in files:
+        picture = cv2.imread(str(path))
+        assert picture is not None
+        assert picture.std() > 10
+
+
+def test_only_what_is_in_the_log(tmp_path):
+    with Writer(tmp_path, tensorboard=False) as writer:
+        writer.log(0, {"loss": 1.0}, {"response": np.array([0.5, 0.25]), "box": np.array([1.0, 2.0])})
+    assert [path.name for path in draw_figures(tmp_path, tmp_path / "out")] == ["meta_loss.png"]
+
+
+def test_meta_loss_over_the_steps(tmp_path):
+    records = read_log(write_run(tmp_path) / "log.jsonl")
+    (axes,) = draw_meta_loss(collect_series(records)["meta"], smooth=1).axes
+    lines = lines_of(axes)
+    assert list(lines) == [f"after update {number}" for number in (1, 2, 3, 4)]
+    for number, line in enumerate(lines.values(), start=1):
+        np.testing.assert_allclose(line, np.stack([np.arange(40), 0.1 + np.exp(-np.arange(40) / 20) / number], axis=1))
+
+
+def test_losses_over_the_updates(tmp_path):
+    series = collect_series(read_log(write_run(tmp_path) / "log.jsonl"))
+    before, after = draw_losses(series["update"], series["meta"], smooth=1).axes
+    assert list(lines_of(before)) == [f"step {step}" for step in (0, 8, 16, 23, 31, 39)]
+    np.testing.assert_allclose(lines_of(after)["step 16"][:, 1], 0.1 + np.exp(-0.8) / np.arange(1, 5))
+    np.testing.assert_allclose(lines_of(before)["step 16"][:, 1], 0.2 + np.exp(-0.8) / np.arange(1, 5))
+
+
+def test_rates(tmp_path):
+    histograms = collect_histograms(read_log(write_run(tmp_path) / "log.jsonl"))
+    left, right = draw_rates({"initial_rates": histograms["initial_rates"]}, {"rates": histograms["rates"]}).axes
+    assert left.get_xscale() == right.get_yscale() == "log"
+    bars = {patch.get_label(): patch.get_data() for patch in left.patches}
+    assert list(bars) == ["initial: initial_rates", "emitted: rates"]
+    for data in bars.values():
+        assert (data.values * np.diff(np.log10(data.edges))).sum() == pytest.approx(1.0)
+    np.testing.assert_allclose(bars["initial: initial_rates"].edges, 10 * bars["emitted: rates"].edges)
+    (course,) = lines_of(right).values()
+    assert course[:, 0].tolist() == [0, 10, 20, 30]
+    np.testing.assert_allclose(course[:, 1], 1e-4, rtol=0.2)
+
+
+def test_rates_of_the_first_frame_step_are_not_emitted(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(figures, "draw_rates", lambda *groups: given.extend(map(list, groups)) or draw_rates(*groups))
+    rates = {f"rates/{update}": np.array([1e-4, 1e-3]) for update in range(3)}
+    with Writer(tmp_path, tensorboard=False) as writer:
+        writer.log(0, {}, {}, {"initial_rates/cf": np.array([1e-3, 1e-2])} | rates)
+    draw_figures(tmp_path)
+    assert given == [["initial_rates/cf"], ["rates/1", "rates/2"]]
+
+
+def test_constant_rates(tmp_path):
+    """lambda0 before training: one bin of no width."""
+    with Writer(tmp_path, tensorboard=False) as writer:
+        writer.log(0, {}, {}, {"initial_rates": np.full(5, 3e-5), "rates": np.array([np.nan])})
+    assert [path.name for path in draw_figures(tmp_path)] == ["rates.png"]
+
+
+def test_series_with_gaps_and_of_changed_length():
+    records = [
+        {"step": 0, "series": {"meta": [1.0]}},
+        {"step": 1, "series": {"a/meta": [1.0, None]}},
+        {"step": 2},
+        {"step": 3, "series": {"a/meta": [3.0, 4.0]}},
+    ]
+    steps, values = collect_series(records)["meta"]
+    assert steps.tolist() == [1, 3]
+    np.testing.assert_array_equal(values, [[1.0, np.nan], [3.0, 4.0]])
+    np.testing.assert_array_equal(running_mean(values, 2), [[1.0, np.nan], [2.0, 4.0]])
+
+
+def test_running_mean_is_over_the_last_rows():
+    np.testing.assert_allclose(running_mean(np.arange(5.0)[:, None], 3)[:, 0], [0.0, 0.5, 1.0, 2.0, 3.0])
+
+
+def test_quantiles():
+    histogram = figures.Histogram(0, np.array([0.0, 1.0, 3.0]), np.array([1, 3]))
+    np.testing.assert_allclose(quantiles(histogram, (0.0, 0.25, 0.625, 1.0)), [0.0, 1.0, 2.0, 3.0])
+
+
+def test_nothing_to_draw(tmp_path):
+    with pytest.raises(LogError, match="no such file"):
+        draw_figures(tmp_path)
+    Writer(tmp_path, tensorboard=False).close()
+    with pytest.raises(LogError, match="there are none"):
+        draw_figures(tmp_path)
+
+
+def test_without_matplotlib(tmp_path, monkeypatch):
+    write_run(tmp_path, steps=1)
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(LogError, match="pip install 'roam-jax"):
+        draw_figures(tmp_path)
+
+
+def test_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["figures", str(write_run(tmp_path, steps=3)), "--out", str(tmp_path / "out")])
+    figures.main()
+    names = [f"{name}.png" for name in ("meta_loss", "losses", "rates", "theta")]
+    assert capsys.readouterr().out.split() == [str(tmp_path / "out" / name) for name in names]
+    monkeypatch.setattr(sys, "argv", ["figures", str(tmp_path / "none")])
+    with pytest.raises(SystemExit, match=r"log.jsonl should be the log of a training run"):
+        figures.main()

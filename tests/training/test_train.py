@@ -1,0 +1,189 @@
+"""The command: what it refuses, and that stopping and killing it changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from roam_jax.checkpoints import load_checkpoint, load_tree
+from roam_jax.config import Config
+from roam_jax.train import TrainExit, main, parse_args
+from roam_jax.training.runs import create_run
+
+STEPS = 16
+COMMON = (
+    "--preset", "tiny", "--data", "synthetic", "--steps", STEPS, "--devices", 1, "--no-tensorboard",
+    "--config.train.save-every", 3, "--config.train.validate-every", 8, "--config.train.hold-out", 0.1,
+    "--config.train.validate-batches", 1, "--config.train.model-rate", 1e-3, "--config.train.lambda-rate", 1e-3,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "sentence"),
+    [
+        ([], 2, "name what to learn from"),
+        (["--data", "synthetic"], 2, "name a folder for the run"),
+        (["--data", "synthetic", "--output", "{tmp}/new", "--preset", "huge"], 2, "no preset is called 'huge'"),
+        (["--data", "videos:{tmp}/nothing", "--output", "{tmp}/new"], 3, "nothing"),
+        (["--data", "clips", "--output", "{tmp}/new"], 3, "a source should be LAYOUT:ROOT"),
+        (["--data", "synthetic", "--output", "{tmp}/run"], 6, "holds a run already"),
+        (["--data", "synthetic", "--output", "{tmp}"], 6, "not empty"),
+        (["--resume", "{tmp}"], 6, "no run to resume"),
+        (["--resume", "{tmp}/run", "--seed", "1"], 2, "leave out --seed"),
+        (["--resume", "{tmp}/run", "--config.train.batch=4"], 2, "leave out --config.train.batch"),
+        (["--data", "synthetic", "--output", "{tmp}/new", "--config.train.tests", "9"], 2, "train.tests must be"),
+        (["--data", "synthetic", "--output", "{tmp}/new", "--processes", "2"], 2, "--coordinator"),
+        (["--data", "synthetic", "--output", "{tmp}/new", "--process", "1"], 2, "--process must be"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_a_code(argv, code, sentence, tmp_path, capsys):
+    create_run(tmp_path / "run", Config.tiny(), {"seed": 0})
+    assert main([part.replace("{tmp}", str(tmp_path)) for part in argv]) == code
+    said = capsys.readouterr().err.strip()
+    assert sentence in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_every_setting_is_an_option():
+    argv = ["--data", "synthetic", "--output", "x", "--preset", "paper", "--config.train.batch", "4", "--steps", "9"]
+    _, config = parse_args([*argv, "--config.optimizer.kind", "gru"])
+    assert (config.train.batch, config.train.total_steps, config.optimizer.kind) == (4, 9, "gru")
+    assert config.backbone == Config.paper().backbone
+    assert config.loss == Config.paper().loss
+
+
+def test_help_tells_the_exit_codes(capsys):
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for code in TrainExit:
+        assert str(code.value) in text
+
+
+def test_a_batch_can_be_looked_at(tmp_path):
+    picture = tmp_path / "batch.png"
+    assert main(["--preset", "tiny", "--data", "synthetic", "--show-batch", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture(scope="module")
+def train(start, tmp_path_factory):
+    """Starts the command in a process of its own; `finish` waits for it."""
+    logs = tmp_path_factory.mktemp("logs")
+
+    class Process:
+        def __init__(self, *argv):
+            self.log = logs / f"{len(list(logs.iterdir()))}.txt"
+            self.process = start("-m", "roam_jax.train", *argv, log=self.log)
+
+        def finish(self, code):
+            assert self.process.wait(1800) == code, self.log.read_text()
+
+        def wait_until(self, happened, signal_number):
+            """Send a signal as soon as something has happened."""
+            deadline = time.monotonic() + 1800
+            while not happened():
+                assert self.process.poll() is None, f"it ended before:\n{self.log.read_text()}"
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+            os.kill(self.process.pid, signal_number)
+
+    return Process
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(train, tmp_path_factory) -> Path:
+    """Folder of a run that nothing has disturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(*COMMON, "--output", folder).finish(0)
+    return folder
+
+
+def last_state(folder: Path) -> dict[str, np.ndarray]:
+    tree, metadata = load_tree(folder / "checkpoints" / f"{STEPS:06d}")
+    flat = {}
+
+    def walk(value, path):
+        if isinstance(value, dict):
+            for key, part in value.items():
+                walk(part, f"{path}/{key}")
+        else:
+            flat[path] = value
+
+    walk(tree, "")
+    assert metadata["step"] == STEPS
+    return flat
+
+
+def checkpoints_of(folder: Path) -> list[Path]:
+    return sorted((folder / "checkpoints").iterdir())
+
+
+def lines(folder: Path) -> int:
+    log = folder / "log.jsonl"
+    return log.read_bytes().count(b"\n") if log.exists() else 0
+
+
+def test_a_run_leaves_a_tracker_and_says_what_it_was(uninterrupted):
+    checkpoint = load_checkpoint(uninterrupted / "tracker")
+    assert checkpoint.config.train.steps == STEPS
+    assert "- loss: " in checkpoint.card
+    about = json.loads((uninterrupted / "run.json").read_text())
+    assert about["data"] == ["synthetic"]
+    assert len(about["data_digest"]) == 64
+    assert "--preset tiny" in about["command"]
+    assert Config.from_dict(json.loads((uninterrupted / "config.json").read_text())) == checkpoint.config
+    start, end = (load_tree(path)[0]["learned"]["meta"]["theta0"] for path in checkpoints_of(uninterrupted)[:2])
+    assert not np.array_equal(start["cf"]["filters"], end["cf"]["filters"])
+
+
+def test_killed_and_stopped_at_several_moments_it_ends_the_same(uninterrupted, train, tmp_path):
+    folder = tmp_path / "run"
+    run = train(*COMMON, "--output", folder)
+    run.wait_until(lambda: lines(folder) >= 5, signal.SIGKILL)  # between two checkpoints
+    run.finish(-signal.SIGKILL)
+
+    run = train("--resume", folder, "--devices", 1, "--no-tensorboard")
+    run.wait_until(lambda: list((folder / "checkpoints").glob(".000006.*")), signal.SIGKILL)  # while one is written
+    run.finish(-signal.SIGKILL)
+
+    run = train("--resume", folder, "--devices", 1, "--no-tensorboard")
+    run.wait_until(lambda: lines(folder) >= 9, signal.SIGTERM)
+    run.finish(TrainExit.STOPPED)
+    assert "go on with" in run.log.read_text()
+
+    train("--resume", folder, "--devices", 1, "--no-tensorboard").finish(0)
+    ours, theirs = last_state(folder), last_state(uninterrupted)
+    assert ours.keys() == theirs.keys()
+    for key in ours:
+        np.testing.assert_array_equal(ours[key], theirs[key], err_msg=key)
+    assert (folder / "log.jsonl").read_bytes() == (uninterrupted / "log.jsonl").read_bytes()
+    best = [json.loads((path / "best.json").read_text()) for path in (folder, uninterrupted)]
+    assert best[0] == best[1]
+
+
+def test_two_processes_are_as_good_as_one_and_save_once(uninterrupted, train, tmp_path):
+    """The same parameters and moments of the meta-gradient, on two devices of two processes."""
+    folder = tmp_path / "run"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    both = [
+        train(*COMMON, "--output", folder, "--coordinator", address, "--processes", 2, "--process", index)
+        for index in range(2)
+    ]
+    for process in both:
+        process.finish(0)
+    ours, theirs = last_state(folder), last_state(uninterrupted)
+    for key in theirs:
+        np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-4, atol=1e-5, err_msg=key)
+    assert [path.name for path in checkpoints_of(folder)] == [path.name for path in checkpoints_of(uninterrupted)]
+    assert lines(folder) == lines(uninterrupted)
+    assert load_checkpoint(folder / "tracker").config == load_checkpoint(uninterrupted / "tracker").config
