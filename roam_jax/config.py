@@ -263,14 +263,15 @@ class Config:
                 patch_size=224, roi_scale=4.5, stride=8, map_size=28, base_filter=9, max_filter=23,
                 reduced_channels=32, init_scale=1e-2,
             ),
-            loss=LossConfig(top_anchors=16),
-            optimizer=OptimizerConfig(lambda0=3e-5, log_lambda0=True),
+            loss=LossConfig(top_anchors=16, box_weight=20.0, peak_weight=0.1),
+            optimizer=OptimizerConfig(lambda0=2e-6, log_lambda0=True),
             online=OnlineConfig(
-                tau=10, memory=20, step_samples=10, first_samples=9, penalty=0.3, size_rate=0.35
+                tau=10, memory=20, step_samples=10, first_samples=9, penalty=0.3, size_rate=0.35,
+                refinements=2,
             ),
             train=TrainConfig(
                 updates=4, batch=8, model_rate=4e-4, lambda_rate=1e-2, neck_rate=1e-3, optimizer_rate=1e-3,
-                kappa_cf=1.0, kappa_reg=0.8, scale_first=False, tests=2, shift=0.36,
+                kappa_cf=1.0, kappa_reg=0.8, scale_first=False, tests=2, shift=0.36, box_noise=0.06,
                 schedule="cosine", warmup_steps=50, epochs=1, steps_per_epoch=3000,
             ),
         )  # fmt: skip

@@ -337,7 +337,9 @@ def _settings(args: TrainArgs) -> tuple[RunSettings, dict[str, Any]]:
     if args.resume is None:
         return Settings(**given), {}
     about = open_run(args.resume)[1]
-    kept: dict[str, Any] = {name: tuple(about[name]) if isinstance(about[name], list) else about[name] for name in names}
+    kept: dict[str, Any] = {
+        name: tuple(about[name]) if isinstance(about[name], list) else about[name] for name in names
+    }
     return Settings(**kept | {name: given[name] for name in ("data", "cache", "track") if given[name]}), about
 
 

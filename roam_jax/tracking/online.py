@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Bool, Float, Int, Num, UInt8
 
 from roam_jax.backbones import Backbone
@@ -214,8 +213,9 @@ class Online:
         box = boxes.reshape(-1, 4)[index]
         found = boxes[index // (m.map_size * m.map_size)]
         for _ in range(self.config.online.refinements):
-            column, row = jnp.clip(box[:2] / m.stride + (m.map_size - 1) / 2, 0, m.map_size - 1)
-            box = jnp.stack([map_coordinates(found[..., i], [row, column], order=1) for i in range(4)])
+            at = jnp.clip(box[:2] / m.stride, (1 - m.map_size) / 2, (m.map_size - 1) / 2)
+            across, down = jnp.maximum(0.0, 1.0 - jnp.abs(at[:, None] - cell_centers(m.map_size, 1)))  # bilinear
+            box = down @ jnp.einsum("c,rcb->rb", across, found)
         return box
 
     def _update(

@@ -36,8 +36,8 @@ Exported = jax.export.Exported
 TRACED_PARTS = ("core", "backbones", "tracking")
 """packages whose sources decide what the programs do"""
 
-CPU_LEVELS = (2, 0, 2)
-"""how hard the compiler tries on step, start and the backbone: level 3 takes longer for nothing, and start runs once"""
+CPU_LEVELS = {"features": 2, "step": 2, "start": 0}
+"""how hard the compiler tries on a CPU: level 3 takes longer for nothing, and start runs once"""
 
 for kind in (TrackerParams, TrackerState, Prediction, MetaParams, ModelState, Memory, Samples, Theta, Branch):
     jax.export.register_namedtuple_serialization(kind, serialized_name=f"roam_jax.{kind.__name__}")
@@ -80,20 +80,20 @@ def compile_programs(online: Online, params: Shapes, image_shape: tuple[int, int
     kept = read_programs(file) if file else None
     with ThreadPoolExecutor(2) as pool:
         if kept:
-            jobs = [pool.submit(compile_one, *job) for job in zip(kept, CPU_LEVELS, strict=False)]
+            jobs = {name: pool.submit(compile_one, name, program) for name, program in kept.items()}
         else:
             # The compiler leaves Python free to trace the next program.
-            kept, jobs = [], []
-            parts = parts_of(online, params.tree(), image_shape)
-            for level, (function, like) in zip(CPU_LEVELS, parts, strict=False):
-                kept.append(jax.export.export(function)(*like))
-                jobs.append(pool.submit(compile_one, kept[-1], level))
+            kept, jobs = {}, {}
+            for name, (function, like) in parts_of(online, params.tree(), image_shape):
+                kept[name] = jax.export.export(function)(*like)
+                jobs[name] = pool.submit(compile_one, name, kept[name])
             if file:
                 write_programs(file, kept)
-        step, start, *features = [job.result() for job in jobs]
-    if not features:
+        done = {name: job.result() for name, job in jobs.items()}
+    start, step = done["start"], done["step"]
+    if "features" not in done:
         return Programs(start, step)
-    extract = functools.partial(extract_features, features[0], searched_patches(online))
+    extract = functools.partial(extract_features, done["features"], searched_patches(online))
     return Programs(
         lambda params, patches, box, image_wh: start(params, extract(params, patches), box, image_wh),
         lambda params, state, patches: step(params, state, extract(params, patches)),
@@ -102,29 +102,29 @@ def compile_programs(online: Online, params: Shapes, image_shape: tuple[int, int
 
 def parts_of(
     online: Online, params: Any, image_shape: tuple[int, int, int] | None
-) -> Iterator[tuple[jax.stages.Wrapped, tuple]]:
-    """The functions to compile with their arguments' shapes: step, start, and for the host's patches the backbone.
+) -> Iterator[tuple[str, tuple[jax.stages.Wrapped, tuple]]]:
+    """The functions to compile by name, with their arguments' shapes; for the host's patches the backbone is one.
 
-    The backbone is a program of its own there because start and step would both contain it: a third of the time that
-    they take to compile.
+    It is a program of its own there because start and step would both contain it: a third of the time that they take
+    to compile. It comes first, as it is traced soonest, and step next, as it takes longest to compile.
     """
     c = online.config
     floats = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)  # noqa: E731
     pixels = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.uint8)  # noqa: E731
-    side, count = c.model.patch_size, searched_patches(online)
     if image_shape is None:
+        side = c.model.patch_size
         start, step = jax.jit(online.start_features), jax.jit(online.step_features)
         features = jax.jit(lambda params, patches: online.backbone.features(params.backbone, patches))
-        seen = jax.eval_shape(features, params, pixels(count, side, side, 3))
+        searched = (params, pixels(searched_patches(online), side, side, 3))
+        yield "features", (features, searched)
+        seen = jax.eval_shape(features, *searched)
         first = (params, floats(len(c.online.aspects) ** 2, *seen.shape[1:]), floats(4), floats(2))
     else:
-        start, step, features = jax.jit(online.start), jax.jit(online.step), None
+        start, step = jax.jit(online.start), jax.jit(online.step)
         seen = pixels(*image_shape)
         first = (params, seen, floats(4))
-    yield step, (params, jax.eval_shape(start, *first), seen)
-    yield start, first
-    if features:
-        yield features, (params, pixels(count, side, side, 3))
+    yield "step", (step, (params, jax.eval_shape(start, *first), seen))
+    yield "start", (start, first)
 
 
 def searched_patches(online: Online) -> int:
@@ -140,13 +140,13 @@ def extract_features(program: Callable, count: int, params: TrackerParams, patch
     return np.concatenate(maps)[: len(patches)] if len(maps) > 1 else maps[0]
 
 
-def compile_one(program: Exported, level: int) -> Callable:
-    """Machine code of a traced program; `level` is how hard the compiler tries on a CPU."""
+def compile_one(name: str, program: Exported) -> Callable:
+    """Machine code of a traced program."""
     arguments, keywords = jax.tree.unflatten(
         program.in_tree, [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in program.in_avals]
     )
     options: dict[str, str | bool] = (
-        {"xla_backend_optimization_level": str(level)} if jax.default_backend() == "cpu" else {}
+        {"xla_backend_optimization_level": str(CPU_LEVELS[name])} if jax.default_backend() == "cpu" else {}
     )
     return jax.jit(program.call).lower(*arguments, **keywords).compile(compiler_options=options)
 
@@ -177,22 +177,22 @@ def source_digest() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def read_programs(file: Path) -> list[Exported] | None:
+def read_programs(file: Path) -> dict[str, Exported] | None:
     """Programs that `write_programs` wrote; None if there are none, or the file is damaged."""
     try:
         with zipfile.ZipFile(file) as archive:
             # reading a member checks its sum
-            return [jax.export.deserialize(bytearray(archive.read(name))) for name in archive.namelist()]
+            return {name: jax.export.deserialize(bytearray(archive.read(name))) for name in archive.namelist()}
     except (OSError, zipfile.BadZipFile, ValueError, KeyError):
         return None
 
 
-def write_programs(file: Path, programs: list[Exported]) -> None:
+def write_programs(file: Path, programs: dict[str, Exported]) -> None:
     """Write traced programs, if the folder can be written; the file is complete or not there."""
     partial = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}")
     with contextlib.suppress(OSError):  # a cache that cannot be kept is no reason to stop
         file.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(partial, "w") as archive:
-            for number, program in enumerate(programs):
-                archive.writestr(str(number), bytes(program.serialize()))
+            for name, program in programs.items():
+                archive.writestr(name, bytes(program.serialize()))
         partial.replace(file)

@@ -50,6 +50,9 @@ class Run:
             writes: False in all processes but one: saving then does nothing.
         """
         self.folder, self.keep, self.writes = Path(folder), keep, writes
+        if writes:
+            _tidy(self.folder)
+            _tidy(self.folder / CHECKPOINTS)
         self._pool = ThreadPoolExecutor(1)
         self._job: Future[None] | None = None
         best = read_json(self.folder / BEST) if (self.folder / BEST).is_file() else {}
@@ -138,13 +141,14 @@ class Run:
         *,
         is_best: bool,
     ) -> None:
+        # The checkpoint comes last: whoever goes on from it must find what the validation before it has led to.
         step = int(state.step)
-        _run_alone(save_tree, self._path(step), state, metadata=metadata)
         if tracker is not None:
             _run_alone(save_checkpoint, self.folder / TRACKER, tracker, trunk_source=trunk_source)
         if is_best:
             write_json(self.folder / BEST, {"step": step, **metadata})
             self._best_step = step
+        _run_alone(save_tree, self._path(step), state, metadata=metadata)
         for old in sorted(self._steps())[: -self.keep]:
             if old != self._best_step:
                 shutil.rmtree(self._path(old))
@@ -227,6 +231,16 @@ def _run_alone(function: Callable[..., None], *args: Any, **kwargs: Any) -> None
 def _on_cpu(function: Callable[..., None], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     jax.config.update("jax_platforms", "cpu")
     function(*args, **kwargs)
+
+
+def _tidy(folder: Path) -> None:
+    """Take away what a killed process has left of unfinished writing; a directory that it was replacing comes back."""
+    for leftover in (*folder.glob(".*.old"), *folder.glob(".*.new")):
+        replaced = folder / leftover.name[1:].rsplit(".", 2)[0]
+        if leftover.suffix == ".old" and not replaced.exists():
+            os.replace(leftover, replaced)
+        else:
+            shutil.rmtree(leftover)
 
 
 def _free_name(path: Path) -> Path:

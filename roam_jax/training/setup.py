@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from roam_jax.backbones import Backbone, load_trunk, make_backbone, measure_stats
@@ -169,6 +170,8 @@ def make_batches(
         process=process,
         progress=lambda numbers: tqdm(numbers, unit="clip", desc="caching features", disable=process[0] > 0),
     )
+    if process[1] > 1:  # each has made its share of the files
+        multihost_utils.sync_global_devices("features are cached")
     return lambda step, process: cached_batches(
         folder, config, manifest=manifest, seed=seed, clips=clips, start_step=step, process=process
     )

@@ -171,15 +171,12 @@ def test_real_sequences(toolkit: SimpleNamespace, roam_data: Path, tmp_path: Pat
 def test_our_tracker_runs_in_its_experiments(
     toolkit: SimpleNamespace, otb: Path, got: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Unchanged, with what it passes: PIL images, boxes of float64, for OTB counted from 1."""
+    """Unchanged, with what it passes: files, boxes of float64, for OTB counted from 1."""
     config = Config.tiny()
     params = jax.jit(lambda key: init_params(config, key=key))(jax.random.key(0))
     checkpoint = Checkpoint(config, jax.tree.map(np.asarray, params_to_dict(params)), "")
 
-    class Client(Tracker, toolkit.Tracker):
-        """`init` and `update` are ours, the loop over files is the toolkit's."""
-
-    tracker = Client(checkpoint, crop="host")
+    tracker = Tracker(checkpoint, crop="host")
     with contextlib.redirect_stdout(None):
         experiment = toolkit.OTB(str(otb), result_dir=str(tmp_path), report_dir=str(tmp_path / "reports"))
         experiment.run(tracker)

@@ -125,6 +125,19 @@ def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(folder, state)
     assert Run(folder, keep=1).load_latest(state, report=pytest.fail) is state
 
 
+def test_what_a_killed_process_left_is_tidied_up(folder, state):
+    run = Run(folder, keep=2)
+    save(run, state, 1)
+    save(run, state, 2)
+    run.close()
+    (folder / "tracker").rename(folder / ".tracker.0a1b2c3d.old")
+    (folder / "checkpoints" / ".000003.0a1b2c3d.new" / "arrays").mkdir(parents=True)
+    (folder / "checkpoints" / ".000002.0a1b2c3d.old").mkdir()
+    Run(folder, keep=2)
+    assert steps_of(folder) == ["000001", "000002"]
+    assert tracker_step(folder) == 2
+
+
 def test_an_error_of_the_background_comes_out_with_the_next_call(folder, state, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError("the disk is full")

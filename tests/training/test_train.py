@@ -165,6 +165,7 @@ def test_killed_and_stopped_at_several_moments_it_ends_the_same(uninterrupted, t
     for key in ours:
         np.testing.assert_array_equal(ours[key], theirs[key], err_msg=key)
     assert (folder / "log.jsonl").read_bytes() == (uninterrupted / "log.jsonl").read_bytes()
+    assert [path.name for path in checkpoints_of(folder)] == [path.name for path in checkpoints_of(uninterrupted)]
     best = [json.loads((path / "best.json").read_text()) for path in (folder, uninterrupted)]
     assert best[0] == best[1]
 
