@@ -266,7 +266,7 @@ class Config:
             loss=LossConfig(top_anchors=16, box_weight=20.0, peak_weight=0.1),
             optimizer=OptimizerConfig(lambda0=2e-6, log_lambda0=True),
             online=OnlineConfig(
-                tau=10, memory=20, step_samples=10, first_samples=9, penalty=0.3, size_rate=0.35,
+                tau=10, memory=20, step_samples=5, first_samples=9, penalty=0.3, size_rate=0.35,
                 refinements=2,
             ),
             train=TrainConfig(
