@@ -9,7 +9,16 @@ import pytest
 
 from roam_jax.config import LossConfig
 from roam_jax.core.boxes import anchor_boxes
-from roam_jax.core.losses import Samples, box_loss, predict, response_loss, smooth_l1, tracking_loss, tracking_losses
+from roam_jax.core.losses import (
+    Samples,
+    box_loss,
+    peak_loss,
+    predict,
+    response_loss,
+    smooth_l1,
+    tracking_loss,
+    tracking_losses,
+)
 from roam_jax.core.model import init_theta
 
 PAPER = LossConfig(response_form="paper", box_form="paper", top_anchors=3)
@@ -163,3 +172,11 @@ def test_given_anchors_take_the_place_of_the_choice(boxes):
     deltas, true, anchors = map(jnp.asarray, boxes)
     found = BOX(deltas, true, anchors, jnp.ones(3), OFFICIAL, None, jnp.asarray(chosen))
     assert float(found) == pytest.approx((errors[0, 1, 2] + 0.5 * errors[2, 3, 3]) / 1.5, rel=1e-4)
+
+
+def test_peak_loss_is_least_where_the_peak_is():
+    labels = jnp.zeros((1, 4, 4)).at[0, 1, 2].set(1.0)
+    found = [float(peak_loss(jnp.zeros((1, 4, 4)).at[0, 1, at].set(1.0), labels, jnp.ones(1), 20.0)) for at in (2, 3)]
+    assert found[0] == pytest.approx(0.0, abs=1e-6)
+    assert found[1] == pytest.approx(20.0, rel=1e-3)
+    assert float(peak_loss(jnp.zeros((1, 4, 4)), labels, jnp.ones(1), 20.0)) == pytest.approx(np.log(16), rel=1e-5)

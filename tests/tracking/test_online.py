@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -169,3 +171,17 @@ def test_multi_scale_search(with_online, params, video, first, box_xywh):
     assert int(state.frame) == len(video) - 1
     ratio = boxes[:, 2] / boxes[:, 3]
     np.testing.assert_allclose(ratio, box_xywh[2] / box_xywh[3], rtol=1e-4)  # it follows scale only
+
+
+def test_a_box_is_taken_again_where_its_middle_is(config, online):
+    """Between cells it is interpolated; a box in its own middle stays."""
+    refined = Online(
+        dataclasses.replace(config, online=dataclasses.replace(config.online, refinements=1)), online.backbone
+    )
+    side, stride = config.model.map_size, config.model.stride
+    boxes = np.zeros((1, side, side, 4), np.float32)
+    boxes[0, ..., 2] = np.arange(side)[:, None] * 100 + np.arange(side)  # width tells the cell
+    boxes[0, 3, 4, :2] = (np.array([6.25, 9.0]) - (side - 1) / 2) * stride
+    index = jnp.asarray(3 * side + 4)
+    assert float(online._refine(jnp.asarray(boxes), index)[2]) == 304
+    assert float(refined._refine(jnp.asarray(boxes), index)[2]) == pytest.approx(906.25, rel=1e-5)
