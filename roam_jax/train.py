@@ -14,7 +14,6 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 import tyro
 
 from roam_jax.config import Config
+from roam_jax.video.errors import DescribedCode
 
 if TYPE_CHECKING:
     from roam_jax.checkpoints import Checkpoint
@@ -35,11 +35,8 @@ RESUMABLE = {"resume", "steps", "data", "cache", "track", "devices", "coordinato
 """options that may be given with --resume; all others are the run's own"""
 
 
-class TrainExit(IntEnum):
+class TrainExit(DescribedCode):
     """Exit codes; the run folder holds what was reached whatever the code is."""
-
-    meaning: str
-    """one line for the help text"""
 
     DONE = 0, "trained to the last step"
     FAILURE = 1, "a fault of the program itself; a traceback follows"
@@ -50,13 +47,6 @@ class TrainExit(IntEnum):
     DIVERGED = 7, "train.max_refused meta-gradients in a row were not finite; the batch is in the run folder"
     STOPPED = 75, "stopped by SIGTERM or SIGINT, and saved: go on with --resume"
     INTERRUPTED = 130, "stopped by a second SIGINT, without saving"
-
-    def __new__(cls, code: int, meaning: str) -> TrainExit:
-        """Member with a number and a meaning."""
-        member = int.__new__(cls, code)
-        member._value_ = code
-        member.meaning = meaning
-        return member
 
 
 class UsageError(Exception):

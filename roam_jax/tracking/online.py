@@ -80,10 +80,15 @@ def first_rois(box_cxcywh: Float[Array | np.ndarray, "4"], config: Config) -> Ro
     return Roi(box_cxcywh[:2] + 0 * sizes, sizes)
 
 
+def search_scales(config: Config) -> tuple[float, ...]:
+    """Scales of the ROIs that are searched in a frame."""
+    return (1.0,) if config.online.regression else config.online.scales
+
+
 def search_rois(box_cxcywh: Float[Array | np.ndarray, "4"], config: Config) -> Roi:
     """ROIs that are searched: one (ROAM++), or one per scale (ROAM)."""
     roi = roi_of_box(box_cxcywh, config.model.roi_scale)
-    scales = np.array((1.0,) if config.online.regression else config.online.scales, np.float32)
+    scales = np.array(search_scales(config), np.float32)
     sizes = roi.size_wh * scales[:, None]
     return Roi(roi.center_xy + 0 * sizes, sizes)
 
@@ -195,7 +200,7 @@ class Online:
 
     @property
     def _scales(self) -> Array:
-        return jnp.asarray((1.0,) if self.config.online.regression else self.config.online.scales)
+        return jnp.asarray(search_scales(self.config))
 
     def _boxes(self, deltas: Array, anchors: Array, previous: Array) -> Float[Array, "s m m 4"]:
         """Boxes of all cells of all scales, in patch pixels of scale 1."""

@@ -29,7 +29,7 @@ from roam_jax.core.losses import Samples
 from roam_jax.core.model import Branch, Theta
 from roam_jax.core.update import MetaParams, ModelState
 from roam_jax.tracking.memory import Memory
-from roam_jax.tracking.online import Online, Prediction, TrackerParams, TrackerState
+from roam_jax.tracking.online import Online, Prediction, TrackerParams, TrackerState, search_scales
 
 Exported = jax.export.Exported
 
@@ -93,7 +93,7 @@ def compile_programs(online: Online, params: Shapes, image_shape: tuple[int, int
     start, step = done["start"], done["step"]
     if "features" not in done:
         return Programs(start, step)
-    extract = functools.partial(extract_features, done["features"], searched_patches(online))
+    extract = functools.partial(extract_features, done["features"], len(search_scales(online.config)))
     return Programs(
         lambda params, patches, box, image_wh: start(params, extract(params, patches), box, image_wh),
         lambda params, state, patches: step(params, state, extract(params, patches)),
@@ -115,7 +115,7 @@ def parts_of(
         side = c.model.patch_size
         start, step = jax.jit(online.start_features), jax.jit(online.step_features)
         features = jax.jit(lambda params, patches: online.backbone.features(params.backbone, patches))
-        searched = (params, pixels(searched_patches(online), side, side, 3))
+        searched = (params, pixels(len(search_scales(online.config)), side, side, 3))
         yield "features", (features, searched)
         seen = jax.eval_shape(features, *searched)
         first = (params, floats(len(c.online.aspects) ** 2, *seen.shape[1:]), floats(4), floats(2))
@@ -125,11 +125,6 @@ def parts_of(
         first = (params, seen, floats(4))
     yield "step", (step, (params, jax.eval_shape(start, *first), seen))
     yield "start", (start, first)
-
-
-def searched_patches(online: Online) -> int:
-    """Patches of one frame."""
-    return 1 if online.config.online.regression else len(online.config.online.scales)
 
 
 def extract_features(program: Callable, count: int, params: TrackerParams, patches: np.ndarray) -> Any:

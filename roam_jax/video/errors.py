@@ -5,11 +5,22 @@ from __future__ import annotations
 from enum import IntEnum
 
 
-class ExitCode(IntEnum):
-    """Exit codes of the command line; what was tracked before an error is on disk whatever the code is."""
+class DescribedCode(IntEnum):
+    """Exit codes that say what they mean; a command's codes are a subclass."""
 
     meaning: str
     """one line for the help text"""
+
+    def __new__(cls, code: int, meaning: str) -> DescribedCode:
+        """Member with a number and a meaning."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
+
+
+class ExitCode(DescribedCode):
+    """Exit codes of the command line; what was tracked before an error is on disk whatever the code is."""
 
     SUCCESS = 0, "everything was tracked"
     FAILURE = 1, "a fault of the program itself; a traceback follows"
@@ -19,13 +30,6 @@ class ExitCode(IntEnum):
     CHECKPOINT = 5, "the checkpoint is missing or damaged, or does not fit the settings"
     OUTPUT = 6, "the results cannot be written"
     INTERRUPTED = 130, "stopped by Ctrl-C"
-
-    def __new__(cls, code: int, meaning: str) -> ExitCode:
-        """Member with a number and a meaning."""
-        member = int.__new__(cls, code)
-        member._value_ = code
-        member.meaning = meaning
-        return member
 
 
 class TrackError(Exception):
