@@ -19,6 +19,8 @@ class BackboneConfig:
     name: Literal["lite", "vgg10", "vgg12", "tiny"] = "lite"
     neck_channels: int = 64
     """channels after the learned neck (ours); 0: no neck, the trunk's levels are only normalised and stacked"""
+    neck_blocks: int = 1
+    """residual 3x3 convolutions of the neck (ours)"""
     weights: str = ""
     """file with the trunk's weights; empty: those of the checkpoint, or of the pip package"""
 
@@ -92,6 +94,10 @@ class OptimizerConfig:
     log_lambda0: bool = False
     first_steps: int = 1
     """steps with lambda0 on the first frame (1 in the paper; more: ours)"""
+    implicit_iterations: int = 0
+    """iterations for the implicit first-frame step of the response filter; 0: explicit, as in the paper (ours)"""
+    implicit_lambda0: float = 100.0
+    """lambda0 of the coordinates that step implicitly, before training (ours)"""
     sgd_rate: float = 7e-6
     """the one learning rate of kind 'sgd' (paper, Section 6.2)"""
 

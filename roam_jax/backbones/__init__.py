@@ -68,6 +68,7 @@ class Backbone:
     extractor: Trunk
     neck_channels: int = 0
     """0: no learned neck, the levels are only standardised, stacked and normalised"""
+    neck_blocks: int = 1
 
     @property
     def stride(self) -> int:
@@ -85,7 +86,7 @@ class Backbone:
         key_trunk, key_neck = jax.random.split(key)
         return {
             "trunk": self.extractor.init(key=key_trunk),
-            "neck": init_neck(self.extractor.level_channels, self.neck_channels, key=key_neck),
+            "neck": init_neck(self.extractor.level_channels, self.neck_channels, self.neck_blocks, key=key_neck),
         }
 
     def trunk(self, params: dict[str, Any], patches: Num[Array, "b p p 3"]) -> tuple[Float[Array, "b _ _ _"], ...]:
@@ -110,7 +111,7 @@ def make_backbone(config: Config) -> Backbone:
     name = config.backbone.name
     if name not in TRUNKS:
         raise ValueError(f"no backbone is called {name!r}; there are {', '.join(sorted(TRUNKS))}")
-    backbone = Backbone(name, TRUNKS[name](config), config.backbone.neck_channels)
+    backbone = Backbone(name, TRUNKS[name](config), config.backbone.neck_channels, config.backbone.neck_blocks)
     if backbone.stride != config.model.stride:
         raise ValueError(f"model.stride is {config.model.stride}, but backbone {name!r} has stride {backbone.stride}")
     return backbone

@@ -1,7 +1,8 @@
 """The learned part between a frozen trunk and the tracking model: levels of several strides in, one normalised map out.
 
-`y = conv1x1(standardised levels)`, `z = y + conv3x3(relu(y))`, `map = z / rms(z)`. The standardisation uses fixed
-statistics per channel, measured once by `measure_stats`; the two convolutions are learned by meta-training. Without
+`y = conv1x1(standardised levels)`, then one or more times `y = y + conv3x3(relu(y))`, `map = y / rms(y)`. The
+standardisation uses fixed statistics per channel, measured once by `measure_stats`; the convolutions are learned by
+meta-training. Without
 a neck (`channels == 0`) the levels are only standardised, stacked and divided by their root mean square.
 """
 
@@ -22,12 +23,13 @@ EPSILON = 1e-6
 """added to mean squares and variances before their root, so that an empty map stays finite"""
 
 
-def init_neck(level_channels: Sequence[int], channels: int, *, key: Array) -> dict[str, Any]:
-    """Parameters of a neck whose start is a random linear projection: the 3x3 branch is nearly zero.
+def init_neck(level_channels: Sequence[int], channels: int, blocks: int = 1, *, key: Array) -> dict[str, Any]:
+    """Parameters of a neck whose start is a random linear projection: the 3x3 branches are nearly zero.
 
     Args:
         level_channels: channels of each level, in the order in which the trunk returns them.
         channels: channels of the map; 0 for no learned part.
+        blocks: residual 3x3 convolutions.
         key: random key.
     """
     total = sum(level_channels)
@@ -36,11 +38,17 @@ def init_neck(level_channels: Sequence[int], channels: int, *, key: Array) -> di
         return params
     shapes = {
         "project": {"w": (total, channels), "b": (channels,)},
-        "mix": {"w": (3, 3, channels, channels), "b": (channels,)},
+        **{name: {"w": (3, 3, channels, channels), "b": (channels,)} for name in block_names(blocks)},
     }
     params |= init_random(shapes, key=key)
-    params["mix"]["w"] *= 1e-2
+    for name in block_names(blocks):
+        params[name]["w"] *= 1e-2
     return params
+
+
+def block_names(blocks: int) -> list[str]:
+    """Keys of the residual convolutions: mix, mix2, mix3 ..."""
+    return ["mix", *(f"mix{number}" for number in range(2, blocks + 1))]
 
 
 def apply_neck(params: dict[str, Any], levels: Sequence[Float[Array, "b _ _ _"]]) -> Float[Array, "b H W C"]:
@@ -64,10 +72,13 @@ def apply_neck(params: dict[str, Any], levels: Sequence[Float[Array, "b _ _ _"]]
         stop = start + level.shape[-1]
         y = y + _resize(level @ weights[start:stop], grid)
         start = stop
-    mixed = lax.conv_general_dilated(
-        jax.nn.relu(y), params["mix"]["w"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    return normalise(y + mixed + params["mix"]["b"])
+    blocks = len(params) - 2  # beside stats and project
+    for name in block_names(blocks):
+        mixed = lax.conv_general_dilated(
+            jax.nn.relu(y), params[name]["w"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        y = y + mixed + params[name]["b"]
+    return normalise(y)
 
 
 def normalise(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:

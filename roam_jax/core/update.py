@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from roam_jax.config import Config
+from roam_jax.core.implicit import implicit_step
 from roam_jax.core.losses import Samples, tracking_loss
 from roam_jax.core.model import Theta, init_theta
 from roam_jax.core.optimizer import Carry, Omega, stack_inputs
@@ -42,10 +43,14 @@ def init_meta(config: Config, channels: int, *, key: Array) -> MetaParams:
     """Meta-parameters before training, for feature maps with that many channels."""
     key_theta, key_omega = jax.random.split(key)
     theta0 = init_theta(config.model, channels, key=key_theta)
-    rate = jnp.log(config.optimizer.lambda0) if config.optimizer.log_lambda0 else config.optimizer.lambda0
+    o = config.optimizer
+    rates = jax.tree.map(lambda leaf: jnp.full(leaf.shape, o.lambda0), theta0)
+    if o.implicit_iterations:
+        linear = {name: jnp.full(getattr(theta0.cf, name).shape, o.implicit_lambda0) for name in ("filters", "bias")}
+        rates = rates._replace(cf=rates.cf._replace(**linear))
     count = sum(leaf.size for leaf in jax.tree.leaves(theta0))
     omega = make_optimizer(config.optimizer).init(count, key=key_omega)
-    return MetaParams(theta0, jax.tree.map(lambda leaf: jnp.full(leaf.shape, rate), theta0), omega)
+    return MetaParams(theta0, jax.tree.map(jnp.log, rates) if o.log_lambda0 else rates, omega)
 
 
 def initial_rates(meta: MetaParams, config: Config) -> Theta:
@@ -74,7 +79,9 @@ def first_update(
 ) -> tuple[ModelState, Float[Array, ""]]:
     """(Eq. 9, t = 1) From theta0 with lambda0 on the first-frame samples; also the update loss before.
 
-    One step, or `optimizer.first_steps` of them with the same rates.
+    One step, or `optimizer.first_steps` of them with the same rates. With `optimizer.implicit_iterations` the filter
+    and bias of the response take one implicit step instead (`implicit.py`), after the others; they hand on rates of
+    zero to the optimizer then, as theirs are of another kind.
 
     Args:
         meta: lambda0 and the optimizer, whose recurrent state starts here.
@@ -84,7 +91,11 @@ def first_update(
         config: model, loss and optimizer.
         scale: epsilon of the random filter scaling (Eq. 15).
     """
-    rates = initial_rates(meta, config)
+    rates = lambda0 = initial_rates(meta, config)
+    iterations = config.optimizer.implicit_iterations
+    if iterations:
+        zeros = jax.tree.map(jnp.zeros_like, rates.cf)
+        rates = rates._replace(cf=rates.cf._replace(filters=zeros.filters, bias=zeros.bias))
 
     def step(theta, _):
         loss, gradient = loss_and_gradient(theta, samples, phi, config, scale)
@@ -93,6 +104,10 @@ def first_update(
     # A loop, not repeated code: a fraction of the time to compile.
     theta, losses = jax.lax.scan(step, theta0, length=config.optimizer.first_steps)
     loss = losses[0]
+    if iterations:
+        epsilon = None if scale is None else scale.cf
+        cf = implicit_step(theta.cf, lambda0.cf, samples, phi, config.model, iterations, epsilon)
+        theta = theta._replace(cf=cf)
     count = sum(leaf.size for leaf in jax.tree.leaves(theta))
     return ModelState(theta, rates, make_optimizer(config.optimizer).start(count)), loss
 

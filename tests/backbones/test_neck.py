@@ -43,19 +43,23 @@ def test_stats_standardise_every_channel(levels):
         measure_stats([])
 
 
-def test_is_the_plain_formula(levels):
+@pytest.mark.parametrize("names", [["mix"], ["mix", "mix2", "mix3"]])
+def test_is_the_plain_formula(levels, names):
     """The neck projects before it resizes; the definition standardises, resizes and stacks first."""
-    params = init_neck((5, 7), 6, key=jax.random.key(1))
+    params = init_neck((5, 7), 6, len(names), key=jax.random.key(1))
     params["stats"] = measure_stats([levels])
     params["project"]["b"] = jnp.arange(6.0)
-    params["mix"] = {"w": params["mix"]["w"] * 100, "b": jnp.linspace(-1, 1, 6)}
+    assert set(params) == {"stats", "project", *names}
+    for name in names:
+        params[name] = {"w": params[name]["w"] * 100, "b": jnp.linspace(-1, 1, 6)}
     big = jax.image.resize(levels[1], (2, 8, 8, 7), "bilinear")
     stacked = (jnp.concatenate([levels[0], big], axis=-1) - params["stats"]["mean"]) / params["stats"]["scale"]
     y = stacked @ params["project"]["w"] + params["project"]["b"]
-    mixed = lax.conv_general_dilated(
-        jax.nn.relu(y), params["mix"]["w"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    expected = normalise(y + mixed + params["mix"]["b"])
+    for name in names:
+        y += params[name]["b"] + lax.conv_general_dilated(
+            jax.nn.relu(y), params[name]["w"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+    expected = normalise(y)
     np.testing.assert_allclose(apply_neck(params, levels), expected, atol=1e-5)
 
 
