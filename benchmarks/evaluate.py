@@ -18,7 +18,7 @@ import tyro
 from track import describe_machine
 
 from roam_jax.data.layouts import read_layout
-from roam_jax.data.sequences import ImageFiles, Sequence
+from roam_jax.data.sequences import Sequence
 from roam_jax.demo import write_demo
 from roam_jax.evaluation.runner import count_cores, track_in_processes
 from roam_jax.evaluation.trackers import TrackerChoice, TrackerName
@@ -51,16 +51,8 @@ def choose_sequences(arguments: Arguments, temporary: Path) -> list[Sequence]:
     if not arguments.root:
         write_demo(root)
     found = read_layout("otb", root)
-    return [shorten(found[index % len(found)], f"{index}", arguments.frames) for index in range(arguments.sequences)]
-
-
-def shorten(sequence: Sequence, name: str, frames: int) -> Sequence:
-    """The first frames."""
-    files = ImageFiles(sequence.frames.files[:frames])
-    return replace(
-        sequence, name=name, frames=files, boxes_xywh=sequence.boxes_xywh[:frames], visible=sequence.visible[:frames],
-        labels={},
-    )  # fmt: skip
+    cut = [sequence.head(arguments.frames) for sequence in found]
+    return [replace(cut[index % len(cut)], name=f"{index}") for index in range(arguments.sequences)]
 
 
 def time_processes(
@@ -82,7 +74,7 @@ def time_lockstep(sequences: list[Sequence], choice: TrackerChoice, batch: int) 
 
     tracker = choice()
     tau = tracker.config.online.tau  # type: ignore[attr-defined]
-    list(track_in_lockstep([shorten(s, s.name, 2 * tau) for s in sequences], lambda: tracker, batch))  # type: ignore[arg-type,return-value]
+    list(track_in_lockstep([s.head(2 * tau) for s in sequences], lambda: tracker, batch))  # type: ignore[arg-type,return-value]
     start = time.perf_counter()
     list(track_in_lockstep(sequences, lambda: tracker, batch))  # type: ignore[arg-type,return-value]
     return time.perf_counter() - start
@@ -101,7 +93,7 @@ def main() -> None:
             print(f"lockstep {batch}: {60 * len(sequences) / took:.1f} sequences/min, {frames / took:.1f} frames/s")
         if not arguments.workers:
             return
-        time_processes([shorten(sequences[0], "0", 12)], choice, 1, 0)  # fills the cache
+        time_processes([sequences[0].head(12)], choice, 1, 0)  # fills the cache
         cores = count_cores()
         turns = [(workers, threads) for workers in arguments.workers for threads in sorted({1, cores})]
         seconds: dict[tuple[int, int], list[tuple[float, float, float]]] = {turn: [] for turn in turns}

@@ -11,14 +11,20 @@ which the `paper` form of the loss is quadratic, it is a linear system; conjugat
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-from jax.scipy.sparse.linalg import cg
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from roam_jax.config import ModelConfig
 from roam_jax.core.losses import Samples
 from roam_jax.core.model import Branch, respond
+
+TINY = 1e-20
+"""keeps the iterations finite after they have converged"""
 
 
 def implicit_step(
@@ -31,8 +37,6 @@ def implicit_step(
     scale: Branch | None = None,
 ) -> Branch:
     """`cf` with its filter and bias after one implicit step on the samples; the reduction stays as it is.
-
-    The meta-gradient is that of the exact solution (implicit differentiation), by as many iterations again.
 
     Args:
         cf: branch before the step.
@@ -63,6 +67,27 @@ def implicit_step(
     def operator(u):
         return jax.tree.map(jnp.add, u, pull(forward(jax.tree.map(jnp.multiply, roots, u))))
 
-    u, _ = cg(operator, pull(samples.labels - found), tol=0.0, maxiter=iterations)
+    u = conjugate_gradients(operator, pull(samples.labels - found), iterations)
     filters, bias = jax.tree.map(lambda b, r, x: b + r * x, before, roots, u)
     return cf._replace(filters=filters, bias=bias)
+
+
+def conjugate_gradients(operator: Callable[[Any], Any], wanted: Any, iterations: int) -> Any:
+    """Approximate solution u of `operator(u) = wanted` for a symmetric positive definite linear operator, from zero.
+
+    A number of iterations, differentiated as they are: `jax.scipy.sparse.linalg.cg` differentiates the exact solution,
+    which so few of them do not reach, and meta-training then runs away.
+    """
+    flat, unravel = ravel_pytree(wanted)
+
+    def iterate(state, _):
+        u, residual, direction, energy = state
+        image = ravel_pytree(operator(unravel(direction)))[0]
+        length = energy / jnp.maximum(direction @ image, TINY)
+        residual = residual - length * image
+        after = residual @ residual
+        direction_next = residual + after / jnp.maximum(energy, TINY) * direction
+        return (u + length * direction, residual, direction_next, after), None
+
+    (u, *_), _ = jax.lax.scan(iterate, (jnp.zeros_like(flat), flat, flat, flat @ flat), length=iterations)
+    return unravel(u)

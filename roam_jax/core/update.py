@@ -80,8 +80,8 @@ def first_update(
     """(Eq. 9, t = 1) From theta0 with lambda0 on the first-frame samples; also the update loss before.
 
     One step, or `optimizer.first_steps` of them with the same rates. With `optimizer.implicit_iterations` the filter
-    and bias of the response take one implicit step instead (`implicit.py`), after the others; they hand on rates of
-    zero to the optimizer then, as theirs are of another kind.
+    and bias of the response take one implicit step before (`implicit.py`), and none with the others: where they have
+    not fitted yet, the others' gradients can be huge. The rates that they hand on to the optimizer are zero.
 
     Args:
         meta: lambda0 and the optimizer, whose recurrent state starts here.
@@ -91,9 +91,11 @@ def first_update(
         config: model, loss and optimizer.
         scale: epsilon of the random filter scaling (Eq. 15).
     """
-    rates = lambda0 = initial_rates(meta, config)
+    rates = initial_rates(meta, config)
     iterations = config.optimizer.implicit_iterations
     if iterations:
+        epsilon = None if scale is None else scale.cf
+        theta0 = theta0._replace(cf=implicit_step(theta0.cf, rates.cf, samples, phi, config.model, iterations, epsilon))
         zeros = jax.tree.map(jnp.zeros_like, rates.cf)
         rates = rates._replace(cf=rates.cf._replace(filters=zeros.filters, bias=zeros.bias))
 
@@ -103,13 +105,8 @@ def first_update(
 
     # A loop, not repeated code: a fraction of the time to compile.
     theta, losses = jax.lax.scan(step, theta0, length=config.optimizer.first_steps)
-    loss = losses[0]
-    if iterations:
-        epsilon = None if scale is None else scale.cf
-        cf = implicit_step(theta.cf, lambda0.cf, samples, phi, config.model, iterations, epsilon)
-        theta = theta._replace(cf=cf)
     count = sum(leaf.size for leaf in jax.tree.leaves(theta))
-    return ModelState(theta, rates, make_optimizer(config.optimizer).start(count)), loss
+    return ModelState(theta, rates, make_optimizer(config.optimizer).start(count)), losses[0]
 
 
 def update(

@@ -122,6 +122,30 @@ class ImageFiles(Frames):
 
 
 @dataclass(frozen=True, eq=False)
+class Head(Frames):
+    """The first frames of others."""
+
+    frames: Frames
+    count: int
+
+    def __len__(self) -> int:
+        return min(self.count, len(self.frames))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files of the others."""
+        return self.frames.files
+
+    def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """That of the others."""
+        return self.frames.read(index)
+
+    def get(self, indices: Indices[int]) -> list[UInt8[np.ndarray, "h w 3"]]:
+        """Those of the others."""
+        return self.frames.get(indices)
+
+
+@dataclass(frozen=True, eq=False)
 class Sequence:
     """One object through the frames of one video, or in one still picture."""
 
@@ -158,6 +182,16 @@ class Sequence:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def head(self, count: int) -> Sequence:
+        """The sequence's first frames."""
+        return replace(
+            self,
+            frames=Head(self.frames, count),
+            boxes_xywh=self.boxes_xywh[:count],
+            visible=self.visible[:count],
+            labels={name: values[:count] for name, values in self.labels.items()},
+        )
 
 
 def group_by_source(sequences: Iterable[Sequence]) -> dict[str, list[Sequence]]:

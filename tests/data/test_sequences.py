@@ -18,6 +18,7 @@ from roam_jax.data.readers.own import VideoFrames, read_image_folder, read_video
 from roam_jax.data.readers.text import read_boxes
 from roam_jax.data.sequences import (
     DataError,
+    Frames,
     ImageFiles,
     Sequence,
     digest_sequences,
@@ -243,3 +244,22 @@ def test_layouts_by_name_and_sources(tmp_path):
         read_layout("ucf", tmp_path)
     with pytest.raises(DataError, match=r"index\.npz"):
         read_layout("prepared", tmp_path)
+
+
+def test_head_is_the_first_frames():
+    boxes = np.array([[0, 0, 4, 4], [1, 0, 4, 4], [2, 0, 4, 4]], np.float32)
+
+    class Counted(Frames):
+        def __len__(self):
+            return 3
+
+        def read(self, index):
+            return np.full((8, 8, 3), index, np.uint8)
+
+    whole = Sequence("s", Counted(), boxes, labels={"cover": np.array([8, 4, 0])})
+    cut = whole.head(2)
+    assert len(cut) == 2
+    assert [int(image[0, 0, 0]) for image in cut.frames] == [0, 1]
+    np.testing.assert_array_equal(cut.boxes_xywh, boxes[:2])
+    np.testing.assert_array_equal(cut.labels["cover"], [8, 4])
+    assert len(whole.head(9)) == 3
