@@ -25,6 +25,8 @@ def filter_size_of(box_wh_patch: Float[Array, "*b 2"], config: Config) -> Float[
 
 
 def nearest_first(box_wh_patch: Float[Array, "n 2"], count: int) -> Int[Array, "k"]:
-    """Which `count` first-frame samples take part in every update: those least stretched, the nearest first."""
+    """Which `count` first-frame samples take part in every update: those least stretched, the nearest first; or all."""
+    if count >= len(box_wh_patch):
+        return jnp.arange(len(box_wh_patch))
     middle = jnp.exp(jnp.mean(jnp.log(box_wh_patch), axis=0))
     return jnp.argsort(jnp.sum(jnp.log(box_wh_patch / middle) ** 2, axis=1))[:count]
