@@ -262,18 +262,18 @@ class Config:
 
     @classmethod
     def lite(cls) -> Config:
-        """The CPU default: EfficientNet-Lite0 trunk with a learned neck, stride 8."""
+        """The CPU default: EfficientNet-Lite0 trunk with a learned neck, stride 8, an implicit first step."""
         return cls(
-            backbone=BackboneConfig(name="lite", neck_channels=64),
+            backbone=BackboneConfig(name="lite", neck_channels=64, neck_blocks=2),
             model=ModelConfig(
                 patch_size=224, roi_scale=4.5, stride=8, map_size=28, base_filter=9, max_filter=23,
                 reduced_channels=32, init_scale=1e-2,
             ),
             loss=LossConfig(top_anchors=16, box_weight=20.0, peak_weight=0.1),
-            optimizer=OptimizerConfig(lambda0=2e-6, log_lambda0=True),
+            optimizer=OptimizerConfig(lambda0=2e-6, log_lambda0=True, implicit_iterations=8),
             online=OnlineConfig(
                 tau=10, memory=20, step_samples=5, first_samples=9, penalty=0.3, size_rate=0.35,
-                refinements=2,
+                refinements=2, motion_sigma=0.8,
             ),
             train=TrainConfig(
                 updates=4, batch=8, model_rate=4e-4, lambda_rate=1e-2, neck_rate=1e-3, optimizer_rate=1e-3,
