@@ -69,6 +69,7 @@ class Backbone:
     neck_channels: int = 0
     """0: no learned neck, the levels are only standardised, stacked and normalised"""
     neck_blocks: int = 1
+    """residual 3x3 convolutions of the neck"""
 
     @property
     def stride(self) -> int:
