@@ -6,17 +6,18 @@ which is what an update of the tracking model needs. The methods' largest relati
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from machine import name_processor
 
 from roam_jax.core.correlate import correlate
 
@@ -90,13 +91,10 @@ def time_median(call: Callable[..., Any], inputs: tuple[Any, ...], repeats: int,
 
 def describe_machine() -> str:
     """Device, processor, cores and versions."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     device = jax.devices()[0]
     return (
         f"{device.platform}: {device.device_kind}, {jax.device_count()} device(s)\n"
-        f"{len(models)} cores, {models[0] if models else platform.processor()}, {platform.system()}\n"
+        f"{os.cpu_count()} cores, {name_processor()}, {platform.system()}\n"
         f"Python {platform.python_version()}, jax {jax.__version__}"
     )
 

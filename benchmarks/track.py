@@ -23,6 +23,7 @@ import cv2
 import jax
 import numpy as np
 import tyro
+from machine import name_processor
 
 from roam_jax.backbones import WeightsError, make_backbone
 from roam_jax.checkpoints import Checkpoint, CheckpointError, load_checkpoint
@@ -149,14 +150,11 @@ def time_start(folder: Path, checkpoint: str, cache: Path) -> np.ndarray:
 
 def describe_machine() -> str:
     """Cores, processor and versions, in one line each."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", "numpy")]
     return (
-        f"{cores} cores, {models[0] if models else platform.processor()}, {platform.system()}{load}\n"
+        f"{cores} cores, {name_processor()}, {platform.system()}{load}\n"
         f"Python {platform.python_version()}, {', '.join(versions)}, OpenCV {cv2.__version__}"
     )
 

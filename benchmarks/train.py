@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import tyro
+from machine import name_processor
 
 from roam_jax.backbones import make_backbone
 from roam_jax.config import Config
@@ -172,13 +172,10 @@ def peak_memory() -> str:
 
 def describe_machine() -> str:
     """Name, processor, devices and versions."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     device = jax.devices()[0]
     return (
-        f"{platform.node()}: {count_cores()} cores, {models[0] if models else platform.processor()}, "
+        f"{platform.node()}: {count_cores()} cores, {name_processor()}, "
         f"{platform.system()}{load}\n{len(jax.devices())} x {device.device_kind} ({device.platform}), "
         f"Python {platform.python_version()}, jax {jax.__version__}"
     )
