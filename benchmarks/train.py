@@ -31,8 +31,9 @@ from roam_jax.data.pipeline import ClipBatch, make_pipeline
 from roam_jax.data.sequences import DataError
 from roam_jax.data.synthetic import synthetic_sequence
 from roam_jax.tracking.params import init_params
-from roam_jax.training.episodes import Learned, meta_gradient
+from roam_jax.training.episodes import meta_gradient
 from roam_jax.training.parallel import Trainer, count_cores, start_devices
+from roam_jax.training.parts import Learned
 from roam_jax.training.state import make_meta_optimizer
 
 try:

@@ -29,7 +29,7 @@ from jaxtyping import Array
 from roam_jax.config import Config
 from roam_jax.core.boxes import anchor_boxes, decode, encode, overlap
 from roam_jax.core.labels import gaussian_label
-from roam_jax.core.losses import Samples, box_loss, predict, response_loss
+from roam_jax.core.losses import Samples, box_loss, choose_anchors, predict, response_loss
 from roam_jax.core.meta import Episode, MetaLoss, unroll
 from roam_jax.core.model import Branch, Theta
 from roam_jax.core.optimizer import preprocess_gradient, stack_inputs
@@ -155,14 +155,15 @@ def model_groups(golden: Golden) -> Iterator[Check]:
     yield "loss", loss, golden["loss/response_loss"]
 
     per_deltas = flat(jnp.broadcast_to(anchors[:, None], deltas.shape), 3)
-    take = partial(box_loss, flat(deltas, 3), flat(true, 1), per_deltas, weights, config.loss)
+    take = partial(box_loss, flat(deltas, 3), flat(true, 1), per_deltas)
     choice = official_choice(true, phi, config)
     if not choice.is_open:
-        yield "loss", take(frames=true.shape[1]), golden["loss/bbox_loss"]
+        chosen = choose_anchors(flat(true, 1), per_deltas, weights, config.loss, frames=true.shape[1])
+        yield "loss", take(chosen), golden["loss/bbox_loss"]
         return
     # The loss is affine in the weights of the tied anchors: one evaluation for each.
     sure = choice.sure.reshape(-1, *choice.sure.shape[2:])
-    sums = jax.jit(lambda w: take(chosen=w) * jnp.maximum(jnp.sum(w), 1.0))
+    sums = jax.jit(lambda w: take(w) * jnp.maximum(jnp.sum(w), 1.0))
     gain = np.array([sums(jnp.eye(1, sure.size, t).reshape(sure.shape)) for t in choice.tied])
     count = sure.sum() + choice.wanted
     subsets = itertools.islice(itertools.combinations(range(len(gain)), choice.wanted), 1_000_000)

@@ -16,7 +16,6 @@ import jax
 import numpy as np
 
 from roam_jax.backbones import WeightsError, load_trunk, make_backbone
-from roam_jax.backbones.neck import init_neck
 from roam_jax.checkpoints import Checkpoint, save_checkpoint
 from roam_jax.config import Config
 from roam_jax.core.update import init_meta
@@ -36,8 +35,8 @@ def main(preset: str, output: str, weights: str = "") -> int:
     backbone = make_backbone(config)
     key_meta, key_neck = jax.random.split(jax.random.key(0))
     meta = jax.jit(lambda key: init_meta(config, backbone.channels, key=key))(key_meta)
-    neck = init_neck(backbone.extractor.level_channels, backbone.neck_channels, key=key_neck)
-    params = params_to_dict(TrackerParams(meta, {"trunk": trunk, "neck": neck}))
+    neck = jax.jit(lambda key: backbone.init(key=key)["neck"])(key_neck)
+    params = params_to_dict(TrackerParams(meta, backbone.join(trunk, neck)))
     card = f"Preset `{preset}` with untrained meta-parameters: a start for training, not a tracker."
     save_checkpoint(output, Checkpoint(config, jax.tree.map(np.asarray, params), card), trunk_source=weights or "pip")
     print(f"wrote {output}")

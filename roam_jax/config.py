@@ -21,6 +21,8 @@ class BackboneConfig:
     """channels after the learned neck (ours); 0: no neck, the trunk's levels are only normalised and stacked"""
     neck_blocks: int = 1
     """residual 3x3 convolutions of the neck (ours)"""
+    tuned_stages: int = 0
+    """last stages of the trunk that are learned as well (ours); 0: all are frozen"""
     weights: str = ""
     """file with the trunk's weights; empty: those of the checkpoint, or of the pip package"""
 
@@ -72,6 +74,8 @@ class LossConfig:
     """weight of the box loss against the response loss (ours; 1 in the paper)"""
     peak_weight: float = 0.0
     """weight of the peak term in the meta loss; updates do without it (ours)"""
+    giou_weight: float = 0.0
+    """weight in the meta loss of how badly the boxes near the object overlap with it; updates do without it (ours)"""
     peak_sharpness: float = 20.0
     """factor of the response before the softmax of the peak term (ours)"""
 
@@ -81,8 +85,12 @@ class OptimizerConfig:
     """Recurrent neural optimizer (Eq. 10, 11) and its variants (Section 6.2)."""
 
     kind: Literal["lstm", "gru", "fc", "constant", "sgd"] = "lstm"
-    inputs: Literal["paper", "official"] = "official"
-    """4 numbers per coordinate, or 5 with the gradient as (log magnitude, sign)"""
+    inputs: Literal["paper", "official", "log"] = "official"
+    """numbers per coordinate: 4; 5 with the gradient as (log magnitude, sign); 6 with the parameter in that form and
+    the logarithm of the last rate (ours)"""
+    coordinate_rates: float = 0.0
+    """if not 0: what the optimizer emits, between 0 and 2, multiplies a learned rate of each coordinate, which begins
+    at this value (ours)"""
     hidden: int = 20
     """units of each of the two layers (paper, Section 5)"""
     gradient_p: float = 10.0
@@ -98,6 +106,10 @@ class OptimizerConfig:
     """iterations for the implicit first-frame step of the response filter; 0: explicit, as in the paper (ours)"""
     implicit_lambda0: float = 100.0
     """lambda0 of the coordinates that step implicitly, before training (ours)"""
+    implicit_boxes: bool = False
+    """the filters of the box regression take an implicit first-frame step too, with as many iterations (ours)"""
+    implicit_box_lambda0: float = 1e-4
+    """their lambda0 before training (ours)"""
     sgd_rate: float = 7e-6
     """the one learning rate of kind 'sgd' (paper, Section 6.2)"""
 
@@ -156,6 +168,8 @@ class TrainConfig:
     """range of the random filter scaling of reg (paper, Section 5)"""
     scale_first: bool = True
     """apply the random filter scaling to the first-frame step too (official), or only to the recurrent ones (ours)"""
+    first_samples: int = 0
+    """first-frame samples of a clip that are used, a random choice; 0: all of them (ours)"""
     tests: int = 1
     """future frames that judge each update (paper, footnote 3)"""
     box_noise: float = 0.0
@@ -170,12 +184,14 @@ class TrainConfig:
     """Adam's rate for omega (paper, Section 5)"""
     neck_rate: float = 0.0
     """Adam's rate for the backbone's learned neck (ours)"""
+    top_rate: float = 0.0
+    """Adam's rate for the learned stages of the trunk, `backbone.tuned_stages` (ours)"""
     model_clip: float = 10.0
     """element-wise clip of the meta-gradient of theta0 and lambda0 (official)"""
     optimizer_clip: float = 1.0
     """element-wise clip of the meta-gradient of omega (official)"""
     neck_clip: float = 1.0
-    """largest norm of the meta-gradient of the neck (ours)"""
+    """largest norm of the meta-gradient of the neck, and of the trunk's learned stages (ours)"""
     epochs: int = 20
     """length of the training (paper, Section 5)"""
     steps_per_epoch: int = 1000
@@ -351,6 +367,8 @@ class Config:
                 "train.updates, look_ahead, batch, micro_batch, steps, max_refused, save_every and keep must be at "
                 "least 1"
             )
+        if not 0 <= t.first_samples <= len(o.aspects) ** 2:
+            raise ValueError(f"train.first_samples must be 0 to {len(o.aspects) ** 2}, but is {t.first_samples}")
         if not 1 <= t.tests <= t.look_ahead:
             raise ValueError(f"train.tests must be 1 to train.look_ahead, which is {t.look_ahead}, but is {t.tests}")
         return self

@@ -231,7 +231,8 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> TrainExit:
     first = process[0] == 0
     with _usage(ValueError):
         backbone = make_backbone(config)
-        learned, trunk = setup.begin(settings, config, mix)
+        learned, pretrained = setup.begin(settings, config, mix)
+    trunk = pretrained["trunk"]
     described = setup.describe(settings, mix, trunk, package=version("roam-jax"), command=command)
     if about and about["trunk_digest"] != described["trunk_digest"]:
         raise UsageError("the trunk's weights are not those that the run began with")
@@ -240,7 +241,7 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> TrainExit:
     with _usage(ValueError):
         trainer = Trainer(backbone, config, transform, trunk, seed=settings.seed)
     if learned is None:
-        learned = setup.draw_parameters(config, backbone, trunk, batches_from(0, (0, 1)), seed=settings.seed)
+        learned = setup.draw_parameters(config, backbone, pretrained, batches_from(0, (0, 1)), seed=settings.seed)
     state = jax.device_get(make_state(learned, transform))
     if args.dry_run:
         text = forecast(trainer, state, trunk, batches_from(0, process))

@@ -7,7 +7,7 @@ depthwise convolutions sums of shifted products, because XLA's grouped convoluti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,6 +48,22 @@ class Lite:
     )
     levels: tuple[int, ...] = (2, 4)
     """stages whose output is returned"""
+    tuned: int = 0
+    """last stages that are learned: `apply` ends before them, `finish` computes them"""
+
+    def __post_init__(self) -> None:
+        """Refuse a part to learn that would leave no level to it."""
+        if not 0 <= self.tuned < len(self.stages) or (self.tuned and min(self.levels) < self.frozen):
+            least = len(self.stages) - min(self.levels)
+            raise ValueError(
+                f"backbone.tuned_stages must be 0 or {least} to {len(self.stages) - 1}, as all levels must be computed "
+                f"in one part of the trunk, but is {self.tuned}"
+            )
+
+    @property
+    def frozen(self) -> int:
+        """First stages, which are not learned."""
+        return len(self.stages) - self.tuned
 
     @property
     def stride(self) -> int:
@@ -78,31 +94,66 @@ class Lite:
         return weights.init_random(self.shapes(), key=key)
 
     def apply(self, params: dict[str, Any], patches: Num[Array, "b p p 3"]) -> tuple[Float[Array, "b _ _ _"], ...]:
-        """Levels of a batch of RGB patches with values in 0..255, finest first.
+        """Levels of a batch of RGB patches with values in 0..255, finest first; with learned stages, their input.
 
         A CPU computes the patches of a batch one after the other: their intermediate maps then stay in its cache, which
         makes a batch 1.5 to 2 times as fast.
         """
-        together = partial(self._apply, params)
-        if len(patches) == 1:
-            return together(patches)
 
         def one(patch: Array) -> tuple[Array, ...]:
-            return tuple(level[0] for level in together(patch[None]))
+            return tuple(level[0] for level in self._apply(params, patch[None]))
 
-        return lax.platform_dependent(patches, cpu=partial(lax.map, one), default=together)
+        return _one_by_one(one, partial(self._apply, params), patches)
+
+    def finish(
+        self, top: dict[str, Any], levels: Sequence[Float[Array, "b _ _ _"]]
+    ) -> tuple[Float[Array, "b _ _ _"], ...]:
+        """Levels from what `apply` returned, by the learned stages; as it is where there are none.
+
+        A CPU keeps nothing of a patch for the backward pass and computes it again there: two thirds of the time.
+        """
+        if not self.tuned:
+            return tuple(levels)
+
+        @jax.checkpoint
+        def one(level: Array) -> tuple[Array, ...]:
+            return tuple(out[0] for out in self._run(top, level[None], range(self.frozen, len(self.stages))).values())
+
+        def together(level: Array) -> tuple[Array, ...]:
+            return tuple(self._run(top, level, range(self.frozen, len(self.stages))).values())
+
+        return _one_by_one(one, together, levels[0])
+
+    def split(self, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Parameters of the whole trunk as those of `apply` and those of `finish`."""
+        top = {name for name, i, _ in _blocks(self.stages) if i >= self.frozen}
+        return (
+            {name: layers for name, layers in params.items() if name not in top},
+            {name: layers for name, layers in params.items() if name in top},
+        )
 
     def _apply(self, params: dict[str, Any], patches: Array) -> tuple[Array, ...]:
         x = _relu6(_stem(params["stem"], patches)).astype(params["stem"]["w"].dtype)
-        levels = {}
+        if self.tuned:
+            *_, last = self._run(params, x, range(self.frozen), (self.frozen - 1,)).values()
+            return (last,)
+        return tuple(self._run(params, x, range(len(self.stages))).values())
+
+    def _run(
+        self, params: dict[str, Any], x: Array, stages: range, levels: tuple[int, ...] | None = None
+    ) -> dict[int, Array]:
+        """Outputs of those of the stages that are levels."""
+        outputs = {}
         for name, i, j in _blocks(self.stages):
+            if i not in stages:
+                continue
             stage, layers = self.stages[i], params[name]
             y = _relu6(_pointwise(layers["expand"], x)) if stage.expand > 1 else x
             y = _relu6(depthwise(layers["depthwise"], y, stage.stride if j == 0 else 1))
             y = _pointwise(layers["project"], y)
             x = y if j == 0 else x + y
-            levels[i] = x
-        return tuple(levels[i] for i in self.levels)
+            outputs[i] = x
+        return {i: outputs[i] for i in levels or self.levels}
 
     def load(self, path: str | Path = "") -> dict[str, Any]:
         """Parameters from a torch state dict of EfficientNet-Lite0, by default that of the pip package.
@@ -124,10 +175,10 @@ class Lite:
             at = f"_blocks.{number}."
             tree[name] = {
                 "depthwise": _fold(state, f"{at}_depthwise_conv.weight", f"{at}_bn1", _per_channel),
-                "project": _fold(state, f"{at}_project_conv.weight", f"{at}_bn2", _one_by_one),
+                "project": _fold(state, f"{at}_project_conv.weight", f"{at}_bn2", _pointwise_kernel),
             }
             if self.stages[i].expand > 1:
-                tree[name]["expand"] = _fold(state, f"{at}_expand_conv.weight", f"{at}_bn0", _one_by_one)
+                tree[name]["expand"] = _fold(state, f"{at}_expand_conv.weight", f"{at}_bn0", _pointwise_kernel)
         return weights.fit_shapes(tree, self.shapes())
 
 
@@ -152,7 +203,7 @@ def _per_channel(kernel: np.ndarray) -> np.ndarray:
     return kernel[:, 0].transpose(1, 2, 0)
 
 
-def _one_by_one(kernel: np.ndarray) -> np.ndarray:
+def _pointwise_kernel(kernel: np.ndarray) -> np.ndarray:
     """Torch's (out, in, 1, 1) as (in, out)."""
     return kernel[:, :, 0, 0].T
 
@@ -170,6 +221,13 @@ def _fold(
         raise weights.WeightsError(f"{norm} has shape {gamma.shape}, but {conv} before it {kernel.shape}")
     gain = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
     return {"w": arrange(kernel) * gain, "b": beta - mean * gain}
+
+
+def _one_by_one(one: Callable, together: Callable, batch: Array) -> tuple[Array, ...]:
+    """`together(batch)`; on a CPU, where the batch is larger than 1, `one` of each of its elements."""
+    if len(batch) == 1:
+        return together(batch)
+    return lax.platform_dependent(batch, cpu=partial(lax.map, one), default=together)
 
 
 def _relu6(x: Array) -> Array:
@@ -194,18 +252,51 @@ def _stem(layer: dict[str, Array], patches: Array) -> Array:
 
 
 def _pointwise(layer: dict[str, Array], x: Array) -> Array:
-    return (x.reshape(-1, x.shape[-1]) @ layer["w"] + layer["b"]).reshape(*x.shape[:-1], -1)
+    y = x.reshape(-1, x.shape[-1]) @ layer["w"] + layer["b"]
+    return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 def depthwise(layer: dict[str, Array], x: Array, stride: int) -> Array:
-    """Each channel convolved, with SAME padding, with its own slice of `w` (kernel, kernel, channels), plus `b`."""
-    kernel, (height, width) = layer["w"].shape[0], x.shape[1:3]
-    rows, columns = -(-height // stride), -(-width // stride)
+    """Each channel convolved, with SAME padding, with its own slice of `w` (kernel, kernel, channels), plus `b`.
+
+    The kernels stay as they are in training: their gradient is zero. It would take longer than everything else.
+    """
+    return _depthwise(lax.stop_gradient(layer["w"]), x, stride) + layer["b"]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _depthwise(w: Array, x: Array, stride: int) -> Array:
+    kernel = w.shape[0]
     # Without the barrier XLA pads anew, with a test per element, in each of the k * k shifted reads.
-    x = lax.optimization_barrier(_pad_same(x, kernel, stride))
-    y = layer["b"]
-    for i in range(kernel):
-        for j in range(kernel):
-            stops = (x.shape[0], i + (rows - 1) * stride + 1, j + (columns - 1) * stride + 1, x.shape[3])
-            y = y + lax.slice(x, (0, i, j, 0), stops, (1, stride, stride, 1)) * layer["w"][i, j]
+    padded = lax.optimization_barrier(_pad_same(x, kernel, stride))
+    return _add_taps(w, padded, stride, (-(-x.shape[1] // stride), -(-x.shape[2] // stride)))
+
+
+def _add_taps(w: Array, padded: Array, stride: int, size: tuple[int, int]) -> Array:
+    """Sum over the kernel of shifted reads of a padded map, times the weights."""
+    rows, columns = size
+    y = jnp.zeros((), padded.dtype)
+    for i in range(w.shape[0]):
+        for j in range(w.shape[1]):
+            stops = (padded.shape[0], i + (rows - 1) * stride + 1, j + (columns - 1) * stride + 1, padded.shape[3])
+            y = y + lax.slice(padded, (0, i, j, 0), stops, (1, stride, stride, 1)) * w[i, j]
     return y
+
+
+def _depthwise_forward(w: Array, x: Array, stride: int) -> tuple[Array, tuple[Array, tuple[int, ...]]]:
+    return _depthwise(w, x, stride), (w, x.shape)
+
+
+def _depthwise_backward(stride: int, kept: tuple[Array, tuple[int, ...]], gradient: Array) -> tuple[None, Array]:
+    """The same shifted reads of the gradient, spread out by the stride: what JAX derives takes four times as long."""
+    w, shape = kept
+    kernel = w.shape[0]
+    pads = [(0, 0, 0)]
+    for side, out in zip(shape[1:3], gradient.shape[1:3], strict=True):
+        low = max((out - 1) * stride + kernel - side, 0) // 2
+        pads.append((kernel - 1 - low, side + low - ((out - 1) * stride + 1), stride - 1))
+    spread = lax.optimization_barrier(lax.pad(gradient, jnp.zeros((), gradient.dtype), (*pads, (0, 0, 0))))
+    return None, _add_taps(w[::-1, ::-1], spread, 1, (shape[1], shape[2]))
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)

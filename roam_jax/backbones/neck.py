@@ -72,8 +72,7 @@ def apply_neck(params: dict[str, Any], levels: Sequence[Float[Array, "b _ _ _"]]
         stop = start + level.shape[-1]
         y = y + _resize(level @ weights[start:stop], grid)
         start = stop
-    blocks = len(params) - 2  # beside stats and project
-    for name in block_names(blocks):
+    for name in block_names(sum(name.startswith("mix") for name in params)):
         mixed = lax.conv_general_dilated(
             jax.nn.relu(y), params[name]["w"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )

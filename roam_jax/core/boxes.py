@@ -35,6 +35,19 @@ def overlap(a_cxcywh: Float[Array, "*a 4"], b_cxcywh: Float[Array, "*b 4"]) -> F
     return jnp.where(union > 0, inter / jnp.where(union > 0, union, 1.0), 0.0)
 
 
+def generalised_overlap(a_cxcywh: Float[Array, "*a 4"], b_cxcywh: Float[Array, "*b 4"]) -> Float[Array, "*c"]:
+    """GIoU: the overlap minus the share of the smallest common box that neither covers; in (-1, 1], 1 for equal boxes.
+
+    Unlike the overlap it has a gradient where boxes do not touch.
+    """
+    low = jnp.minimum(a_cxcywh[..., :2] - a_cxcywh[..., 2:] / 2, b_cxcywh[..., :2] - b_cxcywh[..., 2:] / 2)
+    high = jnp.maximum(a_cxcywh[..., :2] + a_cxcywh[..., 2:] / 2, b_cxcywh[..., :2] + b_cxcywh[..., 2:] / 2)
+    hull = jnp.prod(high - low, axis=-1)
+    both = overlap(a_cxcywh, b_cxcywh)
+    union = (jnp.prod(a_cxcywh[..., 2:], axis=-1) + jnp.prod(b_cxcywh[..., 2:], axis=-1)) / (1 + both)
+    return both - (hull - union) / jnp.maximum(hull, 1e-6)
+
+
 def cell_centers(map_size: int, stride: float) -> Float[Array, "m"]:
     """Positions of the cells along one axis, in patch pixels from the patch centre."""
     return (jnp.arange(map_size, dtype=jnp.float32) - (map_size - 1) / 2) * stride

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from roam_jax.config import LossConfig, ModelConfig
-from roam_jax.core.boxes import anchor_boxes, encode, overlap
+from roam_jax.core.boxes import anchor_boxes, decode, encode, generalised_overlap, overlap
 from roam_jax.core.correlate import Method
 from roam_jax.core.model import Theta, regress, respond
 
@@ -29,11 +29,12 @@ class Samples(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """The two terms of Eq. 7, and a third one that only the meta loss may use."""
+    """The two terms of Eq. 7, and two more that only the meta loss may use."""
 
     response: Float[Array, ""]
     box: Float[Array, ""]
     peak: Float[Array, ""]
+    giou: Float[Array, ""]
 
 
 def smooth_l1(x: Float[Array, "*a"]) -> Float[Array, "*a"]:
@@ -74,36 +75,52 @@ def peak_loss(
     return jnp.sum(weights * divergence) / jnp.maximum(jnp.sum(weights), 1.0)
 
 
-def box_loss(
-    deltas: Float[Array, "n m m 4"],
+def choose_anchors(
     boxes_cxcywh: Float[Array, "n 4"],
     anchors: Float[Array, "n m m 4"],
     weights: Float[Array, "n"],
     config: LossConfig,
     frames: int | None = None,
-    chosen: Float[Array, "n m m"] | None = None,
-) -> Float[Array, ""]:
-    """Second term of Eq. 7: smooth L1 between predicted and true shifts from the anchors near the object.
+) -> Float[Array, "n m m"]:
+    """Weights, 0 or 1, of the anchors near the object: those that the second term of Eq. 7 is taken over.
 
     The `official` form takes the `top_anchors` x `frames` anchors with the largest overlap over all samples together
     (`frames`: n, or the samples of one clip where several share theta); the `paper` form, which leaves the choice
-    open, those with an overlap of at least 0.5, or the best one. `chosen` gives the anchors' weights instead.
+    open, those with an overlap of at least 0.5, or the best one.
     """
-    targets = encode(boxes_cxcywh[:, None, None], anchors)
-    errors = jnp.mean(smooth_l1(deltas - targets), axis=-1)
-    if chosen is not None:
-        return jnp.sum(chosen * errors) / jnp.maximum(jnp.sum(chosen), 1.0)
     counted = weights[:, None, None] > 0
     found = jnp.where(counted, overlap(anchors, boxes_cxcywh[:, None, None]), -1.0)
     if config.box_form == "paper":
         best = jnp.max(found, axis=(1, 2), keepdims=True)
-        near = counted & ((found >= 0.5) | (found == best))
-        return jnp.sum(jnp.where(near, errors, 0.0)) / jnp.maximum(jnp.sum(near), 1)
+        return (counted & ((found >= 0.5) | (found == best))).astype(jnp.float32)
     # Ties are frequent (anchors inside the object) and go to the later anchor, as in the official sort.
     count = min(config.top_anchors * (frames or found.shape[0]), found.size)
     values, places = jax.lax.top_k(jax.lax.stop_gradient(found.ravel()[::-1]), count)
-    valid = (values >= 0).astype(errors.dtype)
-    return jnp.sum(valid * errors.ravel()[::-1][places]) / jnp.maximum(jnp.sum(valid), 1.0)
+    chosen = jnp.zeros(found.size).at[places].set((values >= 0).astype(jnp.float32))
+    return chosen[::-1].reshape(found.shape)
+
+
+def box_loss(
+    deltas: Float[Array, "n m m 4"],
+    boxes_cxcywh: Float[Array, "n 4"],
+    anchors: Float[Array, "n m m 4"],
+    chosen: Float[Array, "n m m"],
+) -> Float[Array, ""]:
+    """Second term of Eq. 7: smooth L1 between predicted and true shifts, averaged over the chosen anchors."""
+    targets = encode(boxes_cxcywh[:, None, None], anchors)
+    errors = jnp.mean(smooth_l1(deltas - targets), axis=-1)
+    return jnp.sum(chosen * errors) / jnp.maximum(jnp.sum(chosen), 1.0)
+
+
+def giou_loss(
+    deltas: Float[Array, "n m m 4"],
+    boxes_cxcywh: Float[Array, "n 4"],
+    anchors: Float[Array, "n m m 4"],
+    chosen: Float[Array, "n m m"],
+) -> Float[Array, ""]:
+    """(ours) 1 - GIoU of the predicted boxes and the true ones, averaged over the chosen anchors."""
+    found = generalised_overlap(decode(deltas, anchors), boxes_cxcywh[:, None, None])
+    return jnp.sum(chosen * (1 - found)) / jnp.maximum(jnp.sum(chosen), 1.0)
 
 
 def predict(
@@ -116,35 +133,58 @@ def predict(
     """Responses G, shifts R and anchors (Eq. 6) of all samples; `phi` has the groups' leading axis, if there is one."""
     if phi.ndim == 2:
         return jax.vmap(lambda f, p: predict(theta, f, p, model, method))(features, phi)
-    size_wh = phi[::-1] / model.filter_scale * model.stride
     return (
         respond(features, theta.cf, phi, model.max_filter, method),
         regress(features, theta.reg, phi, model.max_filter, method),
-        anchor_boxes(features.shape[-2], model.stride, size_wh),
+        anchors_of_size(phi, features.shape[-2], model),
     )
+
+
+def anchors_of_size(phi: Float[Array, "*g 2"], map_size: int, model: ModelConfig) -> Float[Array, "*g m m 4"]:
+    """(Eq. 6) Anchors of all cells, of the size of the object that filters of size phi are for."""
+    return anchor_boxes(map_size, model.stride, phi[..., ::-1] / model.filter_scale * model.stride)
+
+
+def anchors_of(
+    samples: Samples, phi: Float[Array, "*g 2"], model: ModelConfig, loss: LossConfig
+) -> tuple[Float[Array, "*g n m m 4"], Float[Array, "*g n m m"]]:
+    """Anchors of every sample, and which of them count in the box loss; grouped samples are pooled (official)."""
+    per_clip = anchors_of_size(phi, samples.features.shape[-2], model)[..., None, :, :, :]
+    anchors = jnp.broadcast_to(per_clip, (*samples.labels.shape, 4))
+    if samples.anchors is not None:
+        return anchors, samples.anchors
+    flat = lambda x, keep: x.reshape(-1, *x.shape[x.ndim - keep :])  # noqa: E731
+    chosen = choose_anchors(
+        flat(samples.boxes_cxcywh, 1), flat(anchors, 3), samples.weights.ravel(), loss, samples.weights.shape[-1]
+    )
+    return anchors, chosen.reshape(samples.labels.shape)
 
 
 def tracking_losses(
     theta: Theta, samples: Samples, phi: Float[Array, "*g 2"], model: ModelConfig, loss: LossConfig
 ) -> Losses:
     """(Eq. 7, 12) The terms of the loss of one theta on all samples; grouped samples are pooled (official)."""
-    response, deltas, anchors = predict(theta, samples.features, phi, model)
-    anchors = jnp.broadcast_to(anchors[..., None, :, :, :], deltas.shape)
+    response, deltas, _ = predict(theta, samples.features, phi, model)
+    anchors, chosen = anchors_of(samples, phi, model, loss)
     flat = lambda x, keep: x.reshape(-1, *x.shape[x.ndim - keep :])  # noqa: E731
-    weights = samples.weights.ravel()
+    response, labels, weights = flat(response, 2), flat(samples.labels, 2), samples.weights.ravel()
+    near = (flat(deltas, 3), flat(samples.boxes_cxcywh, 1), flat(anchors, 3), flat(chosen, 2))
     return Losses(
-        response_loss(flat(response, 2), flat(samples.labels, 2), weights, loss),
-        box_loss(
-            flat(deltas, 3),
-            flat(samples.boxes_cxcywh, 1),
-            flat(anchors, 3),
-            weights,
-            loss,
-            frames=samples.weights.shape[-1],
-            chosen=None if samples.anchors is None else flat(samples.anchors, 2),
-        ),
-        peak_loss(flat(response, 2), flat(samples.labels, 2), weights, loss.peak_sharpness),
+        response_loss(response, labels, weights, loss),
+        box_loss(*near),
+        peak_loss(response, labels, weights, loss.peak_sharpness),
+        giou_loss(*near),
     )
+
+
+def meta_loss(terms: Losses, loss: LossConfig) -> Float[Array, "*t"]:
+    """(Eq. 13) Weighted sum of all terms."""
+    return (
+        terms.response
+        + loss.box_weight * terms.box
+        + loss.peak_weight * terms.peak
+        + loss.giou_weight * terms.giou
+    )  # fmt: skip
 
 
 def tracking_loss(

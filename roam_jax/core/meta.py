@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from roam_jax.config import Config
-from roam_jax.core.losses import Losses, Samples, tracking_losses
+from roam_jax.core.losses import Losses, Samples, meta_loss, tracking_losses
 from roam_jax.core.model import Theta
 from roam_jax.core.scaling import divide, multiply
 from roam_jax.core.update import MetaParams, first_update, update
@@ -45,6 +45,8 @@ class MetaLoss(NamedTuple):
     """box term of each meta loss (Eq. 13)"""
     peak: Float[Array, "t"]
     """peak term of each meta loss (ours)"""
+    giou: Float[Array, "t"]
+    """overlap term of each meta loss (ours)"""
     rates: Float[Array, "t"]
     """mean learning rate of each update"""
     spread: Float[Array, "t q"]
@@ -88,9 +90,8 @@ def unroll(meta: MetaParams, episode: Episode, config: Config, scale: Theta | No
     _, (losses, tests, rates) = jax.lax.scan(step, state, later)
     join = lambda one, many: jnp.concatenate([one[None], many])  # noqa: E731
     test, (mean, spread) = jax.tree.map(join, (first_test, first_rates), (tests, rates))
-    weights = config.loss
     return MetaLoss(
-        jnp.mean(test.response + weights.box_weight * test.box + weights.peak_weight * test.peak),
+        jnp.mean(meta_loss(test, config.loss)),
         join(first_loss, losses),
         *test,
         rates=mean,

@@ -21,6 +21,10 @@ Carry = Any
 """recurrent state of all coordinates: pytree of (hidden, n) arrays; coordinates last: a CPU vectorises over them"""
 
 
+TINY_RATE = 1e-10
+"""added to rates before their logarithm"""
+
+
 class CoordinateOptimizer(NamedTuple):
     """What every optimizer variant provides; n is the number of coordinates of theta."""
 
@@ -48,14 +52,23 @@ def stack_inputs(
     loss: Float[Array, ""],
     config: OptimizerConfig,
 ) -> Float[Array, "d n"]:
-    """(Eq. 10) I = [lambda, gradient, theta, loss] per coordinate: 4 numbers (paper), or 5 (official)."""
-    as_rows = gradient[None] if config.inputs == "paper" else preprocess_gradient(gradient, config.gradient_p)
-    return jnp.concatenate([rates[None], as_rows, theta[None], jnp.broadcast_to(loss, rates.shape)[None]])
+    """(Eq. 10) I = [lambda, gradient, theta, loss] per coordinate: 4 numbers (paper), 5 (official), or 6 (ours).
+
+    Rates and parameters may differ by many powers of ten between the parts of theta. As they are, the network cannot
+    tell small ones apart; the `log` form shows it all magnitudes alike.
+    """
+    signed = lambda x: preprocess_gradient(x, config.gradient_p)  # noqa: E731
+    parts = {
+        "paper": lambda: (rates[None], gradient[None], theta[None]),
+        "official": lambda: (rates[None], signed(gradient), theta[None]),
+        "log": lambda: (jnp.log(rates + TINY_RATE)[None] / config.gradient_p, signed(gradient), signed(theta)),
+    }[config.inputs]()
+    return jnp.concatenate([*parts, jnp.broadcast_to(loss, rates.shape)[None]])
 
 
 def input_width(config: OptimizerConfig) -> int:
     """Numbers per coordinate."""
-    return 4 if config.inputs == "paper" else 5
+    return {"paper": 4, "official": 5, "log": 6}[config.inputs]
 
 
 def dense_init(key: Array, inputs: int, outputs: int, hidden: int) -> dict[str, Array]:
@@ -77,6 +90,23 @@ def head_init(key: Array, config: OptimizerConfig) -> dict[str, Array]:
 def head_apply(head: dict[str, Array], hidden: Float[Array, "h n"]) -> Float[Array, "n"]:
     """(Eq. 11) Sigmoid of a linear map: a rate in (0, 1)."""
     return jax.nn.sigmoid(head["w"].T @ hidden + head["b"][:, None])[0]
+
+
+def with_coordinate_rates(inner: CoordinateOptimizer, start_rate: float) -> CoordinateOptimizer:
+    """(ours) What `inner` emits, times 2, multiplies one learned rate per coordinate, stored as its logarithm.
+
+    One network serves all coordinates, but their curvatures differ by many powers of ten: the learned rates are for
+    these, and the network for what changes while it tracks. Its output bias should be 0: a factor of 1.
+    """
+
+    def init(n: int, *, key: Array) -> Omega:
+        return {"inner": inner.init(n, key=key), "log_rates": jnp.full((n,), jnp.log(start_rate))}
+
+    def apply(omega: Omega, inputs: Float[Array, "d n"], carry: Carry) -> tuple[Float[Array, "n"], Carry]:
+        factors, carry = inner.apply(omega["inner"], inputs, carry)
+        return 2 * factors * jnp.exp(omega["log_rates"]), carry
+
+    return CoordinateOptimizer(init, inner.start, apply)
 
 
 def lstm(config: OptimizerConfig) -> CoordinateOptimizer:

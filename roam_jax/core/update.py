@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from roam_jax.config import Config
-from roam_jax.core.implicit import implicit_step
+from roam_jax.config import Config, OptimizerConfig
+from roam_jax.core.implicit import implicit_box_step, implicit_response_step
 from roam_jax.core.losses import Samples, tracking_loss
-from roam_jax.core.model import Theta, init_theta
+from roam_jax.core.model import Branch, Theta, init_theta
 from roam_jax.core.optimizer import Carry, Omega, stack_inputs
 from roam_jax.core.scaling import multiply
 from roam_jax.core.variants import make_optimizer
@@ -45,12 +45,24 @@ def init_meta(config: Config, channels: int, *, key: Array) -> MetaParams:
     theta0 = init_theta(config.model, channels, key=key_theta)
     o = config.optimizer
     rates = jax.tree.map(lambda leaf: jnp.full(leaf.shape, o.lambda0), theta0)
-    if o.implicit_iterations:
-        linear = {name: jnp.full(getattr(theta0.cf, name).shape, o.implicit_lambda0) for name in ("filters", "bias")}
-        rates = rates._replace(cf=rates.cf._replace(**linear))
+    for name, value in implicit_branches(o).items():
+        rates = rates._replace(**{name: _set_linear(getattr(rates, name), value)})
     count = sum(leaf.size for leaf in jax.tree.leaves(theta0))
     omega = make_optimizer(config.optimizer).init(count, key=key_omega)
     return MetaParams(theta0, jax.tree.map(jnp.log, rates) if o.log_lambda0 else rates, omega)
+
+
+def implicit_branches(config: OptimizerConfig) -> dict[str, float]:
+    """Names of the branches whose first-frame step is implicit, with their lambda0 before training."""
+    if not config.implicit_iterations:
+        return {}
+    boxes = {"reg": config.implicit_box_lambda0} if config.implicit_boxes else {}
+    return {"cf": config.implicit_lambda0, **boxes}
+
+
+def _set_linear(branch: Branch, value: float) -> Branch:
+    """The branch with its filters and bias, in which it is linear, all of that value."""
+    return branch._replace(**{name: jnp.full_like(getattr(branch, name), value) for name in ("filters", "bias")})
 
 
 def initial_rates(meta: MetaParams, config: Config) -> Theta:
@@ -80,7 +92,8 @@ def first_update(
     """(Eq. 9, t = 1) From theta0 with lambda0 on the first-frame samples; also the update loss before.
 
     One step, or `optimizer.first_steps` of them with the same rates. With `optimizer.implicit_iterations` the filter
-    and bias of the response take one implicit step before (`implicit.py`), and none with the others: where they have
+    and bias of the response take one implicit step before (`implicit.py`), and with `optimizer.implicit_boxes` those of
+    the box regression; they take none with the others: where they have
     not fitted yet, the others' gradients can be huge. The rates that they hand on to the optimizer are zero.
 
     Args:
@@ -92,12 +105,16 @@ def first_update(
         scale: epsilon of the random filter scaling (Eq. 15).
     """
     rates = initial_rates(meta, config)
-    iterations = config.optimizer.implicit_iterations
-    if iterations:
-        epsilon = None if scale is None else scale.cf
-        theta0 = theta0._replace(cf=implicit_step(theta0.cf, rates.cf, samples, phi, config.model, iterations, epsilon))
-        zeros = jax.tree.map(jnp.zeros_like, rates.cf)
-        rates = rates._replace(cf=rates.cf._replace(filters=zeros.filters, bias=zeros.bias))
+    for name in implicit_branches(config.optimizer):
+        epsilon = None if scale is None else getattr(scale, name)
+        branch, lam = getattr(theta0, name), getattr(rates, name)
+        iterations, c = config.optimizer.implicit_iterations, config
+        if name == "cf":
+            branch = implicit_response_step(branch, lam, samples, phi, c.model, iterations, epsilon)
+        else:
+            branch = implicit_box_step(branch, lam, samples, phi, c.model, c.loss, iterations, epsilon)
+        theta0 = theta0._replace(**{name: branch})
+        rates = rates._replace(**{name: _set_linear(lam, 0.0)})
 
     def step(theta, _):
         loss, gradient = loss_and_gradient(theta, samples, phi, config, scale)

@@ -16,6 +16,7 @@ from roam_jax.core.optimizer import (
     head_init,
     input_width,
     lstm,
+    with_coordinate_rates,
 )
 
 
@@ -103,4 +104,5 @@ def make_optimizer(config: OptimizerConfig) -> CoordinateOptimizer:
     """
     if config.kind not in OPTIMIZERS:
         raise ValueError(f"no optimizer is called {config.kind!r}; there are {', '.join(OPTIMIZERS)}")
-    return OPTIMIZERS[config.kind](config)
+    made = OPTIMIZERS[config.kind](config)
+    return with_coordinate_rates(made, config.coordinate_rates) if config.coordinate_rates else made

@@ -66,6 +66,7 @@ def describe_features(config: Config, *, seed: int, data_digest: str, trunk_dige
     values = {
         "version": VERSION,
         "backbone.name": config.backbone.name,
+        "backbone.tuned_stages": config.backbone.tuned_stages,
         "model.patch_size": m.patch_size,
         "model.roi_scale": m.roi_scale,
         "model.map_size": m.map_size,

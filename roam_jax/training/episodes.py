@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,17 +13,10 @@ from roam_jax.config import Config
 from roam_jax.core.meta import Episode, MetaLoss, unroll
 from roam_jax.core.samples import filter_size_of, nearest_first, samples_of
 from roam_jax.core.scaling import draw_scale
-from roam_jax.core.update import MetaParams
+from roam_jax.training.parts import Learned, hold_parts
 
 Levels = tuple[Float[Array, "b f h w c"], ...]
 """trunk features of b clips of f samples each, finest level first"""
-
-
-class Learned(NamedTuple):
-    """Everything that the meta-gradient is taken of."""
-
-    meta: MetaParams
-    neck: Any
 
 
 def make_episode(
@@ -32,8 +25,15 @@ def make_episode(
 ) -> Episode:  # fmt: skip
     """Cut one clip for T updates; which of the look-ahead frames judge each update is drawn at random (Eq. 13)."""
     t = config.train
-    first = boxes_cxcywh.shape[0] - t.clip_frames
-    key_tests, key_noise = jax.random.split(key)
+    given = boxes_cxcywh.shape[0] - t.clip_frames
+    key_first, key_tests, key_noise = jax.random.split(key, 3)
+    # As it is online, the filter of the first frame is that of the object itself: the middle of its stretched forms.
+    first_wh = jnp.exp(jnp.mean(jnp.log(boxes_cxcywh[:given, 2:]), axis=0))
+    if t.first_samples:
+        kept = jax.random.permutation(key_first, given)[: t.first_samples]
+        frames = jnp.concatenate([kept, jnp.arange(given, boxes_cxcywh.shape[0])])
+        levels, boxes_cxcywh = tuple(level[frames] for level in levels), boxes_cxcywh[frames]
+    first = t.first_samples or given
     draws = jax.random.uniform(key_tests, (t.updates, t.look_ahead))
     ahead = jnp.argsort(draws, axis=1)[:, : t.tests]
     starts = first + t.look_ahead * jnp.arange(t.updates)
@@ -53,12 +53,11 @@ def make_episode(
         kept = nearest_first(boxes_cxcywh[:first, 2:], config.online.first_samples)
         again = jax.tree.map(lambda x: jnp.broadcast_to(cut(x[kept]), (t.updates - 1, *x[kept].shape)), first_samples)
         updates = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), again, updates)
-    sized_by = boxes_cxcywh[jnp.concatenate([jnp.zeros(1, starts.dtype), starts[1:]])]
     return Episode(
         first=first_samples,
         updates=updates,
         tests=by_update(samples_of(judged[first:], boxes_cxcywh[tests], config), t.tests),
-        phis=filter_size_of(sized_by[:, 2:], config),
+        phis=filter_size_of(jnp.concatenate([first_wh[None], boxes_cxcywh[starts[1:], 2:]]), config),
     )
 
 
@@ -83,6 +82,7 @@ def clip_meta_loss(
     """(Eq. 14) Meta loss of one clip with a random filter scaling; also its parts."""
     key_frames, key_scale = jax.random.split(key)
     t = config.train
+    learned = hold_parts(learned, t)
     scale = draw_scale(learned.meta.theta0, t.kappa_cf, t.kappa_reg, key=key_scale)
     loss = unroll(
         learned.meta, make_episode(learned.neck, levels, boxes_cxcywh, backbone, config, key=key_frames), config, scale

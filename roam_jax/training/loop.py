@@ -14,12 +14,13 @@ from tqdm import tqdm
 
 from roam_jax.checkpoints import Checkpoint
 from roam_jax.config import Config
+from roam_jax.core.losses import meta_loss
 from roam_jax.core.update import initial_rates
 from roam_jax.data.pipeline import ClipBatch
 from roam_jax.tracking.online import TrackerParams
 from roam_jax.tracking.params import params_to_dict
-from roam_jax.training.episodes import Learned
 from roam_jax.training.parallel import Batch, StepReport, Trainer
+from roam_jax.training.parts import Learned
 from roam_jax.training.preemption import StopRequest
 from roam_jax.training.report import write_card
 from roam_jax.training.runs import Run, save_batch
@@ -132,15 +133,15 @@ def make_checkpoint(job: Job, host: TrainState, validation: Validation) -> Check
 
 def log_step(writer: Writer, step: int, report: StepReport, learned: Learned | None, config: Config) -> None:
     """Losses by update, norms by part and counts; with `learned` the distributions of Fig. 2 and 8 too."""
-    losses, weights = report.losses, config.loss
+    losses = report.losses
     scalars = {
         "train/loss": losses.total,
         **{f"gradient/{part}": norm for part, norm in report.norms.items()},
         "train/refused": report.refused,
     }
     with np.errstate(invalid="ignore"):  # infinity times no weight
-        meta = losses.response + weights.box_weight * losses.box + weights.peak_weight * losses.peak
-    series = {f"train/{name}": getattr(losses, name) for name in ("update", "response", "box", "peak")}
+        meta = meta_loss(losses, config.loss)
+    series = {f"train/{name}": getattr(losses, name) for name in ("update", "response", "box", "peak", "giou")}
     series |= {"train/meta": meta, "train/rate": losses.rates}
     histograms = {}
     if learned is not None:

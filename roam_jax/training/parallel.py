@@ -25,7 +25,8 @@ from roam_jax.config import Config
 from roam_jax.core.meta import QUANTILES, MetaLoss
 from roam_jax.data.features import FeatureBatch
 from roam_jax.data.pipeline import ClipBatch
-from roam_jax.training.episodes import Learned, meta_gradient
+from roam_jax.training.episodes import meta_gradient
+from roam_jax.training.parts import Learned
 from roam_jax.training.state import TrainState, apply_gradient, norms_of
 
 AXIS = "device"
@@ -175,7 +176,8 @@ class Trainer:
     def _zeros(self, learned: Learned) -> tuple[Learned, MetaLoss]:
         """Sums before the first clip."""
         t = self.config.train.updates
-        losses = MetaLoss(jnp.zeros(()), *[jnp.zeros(t)] * 5, spread=jnp.zeros((t, QUANTILES)))
+        by_update = {name: jnp.zeros(t) for name in MetaLoss._fields}
+        losses = MetaLoss(**by_update | {"total": jnp.zeros(()), "spread": jnp.zeros((t, QUANTILES))})
         return jax.tree.map(jnp.zeros_like, learned), losses
 
     def _extract(self, trunk: Any, patches: Array) -> tuple[Array, ...]:

@@ -11,8 +11,8 @@ import numpy as np
 
 from roam_jax.config import Config
 from roam_jax.data.features import FeatureBatch
-from roam_jax.training.episodes import Learned
 from roam_jax.training.parallel import Batch, Trainer
+from roam_jax.training.parts import Learned
 from roam_jax.training.state import TrainState
 
 

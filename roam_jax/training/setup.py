@@ -24,9 +24,9 @@ from roam_jax.data.mix import Mix, load_mix, parse_source
 from roam_jax.data.pipeline import make_pipeline
 from roam_jax.data.sequences import Sequence, digest_sequences
 from roam_jax.data.synthetic import synthetic_sequence
-from roam_jax.tracking.params import params_from_dict
-from roam_jax.training.episodes import Learned
+from roam_jax.tracking.params import init_params, params_from_dict, params_to_dict
 from roam_jax.training.parallel import Batch
+from roam_jax.training.parts import Learned
 
 SYNTHETIC = "synthetic"
 """instead of a source: videos that are drawn"""
@@ -93,8 +93,13 @@ def describe(settings: Settings, mix: Mix, trunk: Any, *, package: str, command:
     }
 
 
-def begin(settings: Settings, config: Config, mix: Mix) -> tuple[Learned | None, Any]:
-    """Parameters of the checkpoint to begin from, if there is one, and of the trunk.
+def begin(settings: Settings, config: Config, mix: Mix) -> tuple[Learned | None, dict[str, Any]]:
+    """Parameters of the checkpoint to begin from, if there is one, and those of the backbone.
+
+    Without a checkpoint the backbone's neck holds nothing but the learned stages of the trunk, where there are any.
+
+    Where the configuration has more blocks in the neck than the checkpoint these are new, nearly zero, and so is an
+    optimizer of another kind or form.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
@@ -102,26 +107,38 @@ def begin(settings: Settings, config: Config, mix: Mix) -> tuple[Learned | None,
         ValueError: checkpoint and configuration do not fit together.
     """
     if not settings.start:
-        return None, jax.tree.map(np.asarray, load_trunk(config))
+        return None, jax.tree.map(np.asarray, make_backbone(config).join(load_trunk(config), {}))
     checkpoint = load_checkpoint(settings.start)
     if checkpoint.config.backbone.name != config.backbone.name:
         raise ValueError(
             f"the checkpoint {settings.start} has the backbone {checkpoint.config.backbone.name!r}, and the "
             f"configuration {config.backbone.name!r}"
         )
-    params = params_from_dict(checkpoint.params, config)
-    return Learned(params.meta, params.backbone["neck"]), jax.tree.map(np.asarray, params.backbone["trunk"])
+    before = checkpoint.params["backbone"]
+    trunk = make_backbone(checkpoint.config).whole_trunk(before)
+    new = jax.jit(lambda key: params_to_dict(init_params(config, key=key)))(jax.random.key(settings.seed))
+    backbone = make_backbone(config).join(trunk, {**new["backbone"]["neck"], **before["neck"]})
+    meta = dict(checkpoint.params["meta"])
+    if tree_shapes(meta["omega"]) != tree_shapes(new["meta"]["omega"]):
+        meta["omega"] = new["meta"]["omega"]
+    params = params_from_dict({"meta": meta, "backbone": backbone}, config)
+    return Learned(params.meta, params.backbone["neck"]), jax.tree.map(np.asarray, params.backbone)
+
+
+def tree_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Shape of every array of a tree by its path."""
+    return {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def draw_parameters(
-    config: Config, backbone: Backbone, trunk: Any, batches: Iterator[Batch], *, seed: int
+    config: Config, backbone: Backbone, pretrained: dict[str, Any], batches: Iterator[Batch], *, seed: int
 ) -> Learned:  # fmt: skip
-    """Random parameters, with the statistics of the trunk's features on the first clips.
+    """Random parameters around the pretrained trunk, with the statistics of its features on the first clips.
 
     Args:
         config: sizes and the scale of the start.
         backbone: of the configuration.
-        trunk: its parameters.
+        pretrained: its parameters, of `begin`.
         batches: whole batches, from the first step on.
         seed: of the parameters.
     """
@@ -130,13 +147,14 @@ def draw_parameters(
     def draw(key: jax.Array) -> Learned:
         key_meta, key_neck = jax.random.split(key)
         neck = backbone.init(key=key_neck)["neck"]
-        return Learned(init_meta(config, backbone.channels, key=key_meta), neck)
+        return Learned(init_meta(config, backbone.channels, key=key_meta), {**neck, **pretrained["neck"]})
 
-    extract = make_extract(backbone, trunk)
+    extract = make_extract(backbone, pretrained["trunk"])
+    finish = jax.jit(lambda seen: backbone.levels(pretrained, [level.astype(jnp.float32) for level in seen]))
 
-    def levels_of(batch: Batch) -> Iterator[tuple[jax.Array, ...]]:
+    def levels_of(batch: Batch) -> Iterator[ListOf[jax.Array]]:
         seen = zip(*batch.levels, strict=True) if isinstance(batch, FeatureBatch) else map(extract, batch.patches)
-        return (tuple(jnp.asarray(level, jnp.float32) for level in levels) for levels in seen)
+        return map(finish, seen)
 
     clips = (levels for batch in batches for levels in levels_of(batch))
     learned = draw(jax.random.key(seed))

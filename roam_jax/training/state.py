@@ -11,8 +11,8 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from roam_jax.config import TrainConfig
-from roam_jax.core.update import MetaParams, is_finite
-from roam_jax.training.episodes import Learned
+from roam_jax.core.update import is_finite
+from roam_jax.training.parts import Learned, label_parts, part_rates
 
 WARMUP_START = 0.05
 """rate of the first step of a warm-up, over the largest"""
@@ -37,28 +37,28 @@ def make_state(learned: Learned, transform: optax.GradientTransformation) -> Tra
 
 
 def make_meta_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """Adam with a rate and a clip of their own for theta0, lambda0, omega and the neck (Section 5).
+    """Adam with a rate and a clip of their own for theta0, lambda0, omega, the neck and the trunk's learned stages.
 
-    Clips are element-wise, by norm for the neck. The neck's statistics are measured, and stay as they are.
+    (Section 5) Clips are element-wise, by norm for neck and trunk. The neck's statistics are measured, and stay as they
+    are. The optimizer's rates of single coordinates are learned as lambda0 is.
     """
 
     def adam(rate: float, clip: optax.GradientTransformation) -> optax.GradientTransformation:
         return optax.chain(clip, optax.adam(make_schedule(rate, config)))
 
-    transforms: dict[Hashable, optax.GradientTransformation] = {
-        "theta0": adam(config.model_rate, optax.clip(config.model_clip)),
-        "lambda0": adam(config.lambda_rate, optax.clip(config.model_clip)),
-        "omega": adam(config.optimizer_rate, optax.clip(config.optimizer_clip)),
-        "neck": adam(config.neck_rate, optax.clip_by_global_norm(config.neck_clip)),
-        "fixed": optax.set_to_zero(),
+    by_norm, rates = optax.clip_by_global_norm(config.neck_clip), part_rates(config)
+    clips = {
+        "theta0": optax.clip(config.model_clip),
+        "lambda0": optax.clip(config.model_clip),
+        "omega": optax.clip(config.optimizer_clip),
+        "neck": by_norm,
+        "top": by_norm,
     }
+    transforms: dict[Hashable, optax.GradientTransformation] = {
+        part: adam(rates[part], clip) if rates[part] else optax.set_to_zero() for part, clip in clips.items()
+    }
+    transforms["fixed"] = optax.set_to_zero()
     return optax.partition(transforms, label_parts)
-
-
-def label_parts(learned: Learned) -> Learned:
-    """Name of the part that each subtree belongs to."""
-    names: Any = learned.meta._fields
-    return Learned(MetaParams(*names), {name: "fixed" if name == "stats" else "neck" for name in learned.neck})
 
 
 def make_schedule(rate: float, config: TrainConfig) -> optax.Schedule:
@@ -89,5 +89,6 @@ def apply_gradient(state: TrainState, gradient: Learned, transform: optax.Gradie
 
 def norms_of(gradient: Learned) -> dict[str, Float[Array, ""]]:
     """Norm of the meta-gradient by part."""
-    parts = {**gradient.meta._asdict(), "neck": gradient.neck}
+    neck = {name: part for name, part in gradient.neck.items() if name != "top"}
+    parts = {**gradient.meta._asdict(), "neck": neck, "top": gradient.neck.get("top", {})}
     return {name: jnp.asarray(optax.tree.norm(part), jnp.float32) for name, part in parts.items()}

@@ -14,8 +14,8 @@ from roam_jax.config import Config
 from roam_jax.core.meta import MetaLoss
 from roam_jax.data.pipeline import ClipBatch, make_pipeline
 from roam_jax.data.sequences import Sequence
-from roam_jax.training.episodes import Learned
 from roam_jax.training.parallel import Trainer
+from roam_jax.training.parts import Learned
 
 FIRST_KEY = 2**30
 """number that stands for the step in the random keys of the first validation batch: no training step has it"""

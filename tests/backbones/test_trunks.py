@@ -108,6 +108,54 @@ def test_depthwise_is_grouped_convolution(kernel, stride, shape):
     np.testing.assert_allclose(jax.jit(depthwise, static_argnums=2)(layer, x, stride), expected + layer["b"], atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(8, 8), (7, 10)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_gradient_of_depthwise_is_that_of_grouped_convolution(kernel, stride, shape):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, *shape, 6)), jnp.float32)
+    layer = {"w": jnp.asarray(rng.normal(size=(kernel, kernel, 6)), jnp.float32), "b": jnp.zeros(6)}
+
+    def grouped(x):
+        return lax.conv_general_dilated(
+            x, layer["w"][:, :, None], (stride, stride), "SAME", feature_group_count=6,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )  # fmt: skip
+
+    ours = jax.jit(jax.grad(lambda layer, x: jnp.sum(depthwise(layer, x, stride) ** 3), (0, 1)))(layer, x)
+    np.testing.assert_allclose(ours[1], jax.jit(jax.grad(lambda x: jnp.sum(grouped(x) ** 3)))(x), rtol=1e-3, atol=1e-3)
+    assert not np.any(ours[0]["w"])  # held
+    assert np.all(ours[0]["b"] != 0)
+
+
+@pytest.mark.parametrize("tuned", [2, 3])
+def test_learned_stages_are_the_same_trunk_in_two_parts(tuned):
+    whole = dataclasses.replace(make_backbone(configure("lite")), extractor=SHALLOW)
+    parts = dataclasses.replace(whole, extractor=dataclasses.replace(SHALLOW, tuned=tuned))
+    params = whole.init(key=jax.random.key(1))
+    split = parts.join(params["trunk"], params["neck"])
+    assert len(split["neck"]["top"]) == {2: 3, 3: 4}[tuned]
+    assert split["trunk"].keys().isdisjoint(split["neck"]["top"])
+    assert jax.tree.all(jax.tree.map(np.array_equal, parts.whole_trunk(split), params["trunk"]))
+    patches = jnp.asarray(np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8))
+    expected = jax.jit(whole.features)(params, patches)
+    np.testing.assert_allclose(jax.jit(parts.features)(split, patches), expected, atol=1e-5)
+    gradient = jax.jit(jax.grad(lambda p: jnp.sum(parts.features(p, patches)[:, 2, 2])))(split)
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradient["trunk"]))
+    for name, layers in gradient["neck"]["top"].items():
+        assert all(np.any(layers[part]["w"]) for part in layers if part != "depthwise"), name
+        assert not np.any(layers["depthwise"]["w"])
+    drawn = jax.eval_shape(lambda: parts.init(key=jax.random.key(0)))
+    assert jax.tree.structure(drawn) == jax.tree.structure(split)
+
+
+def test_stages_that_cannot_be_learned_are_named():
+    with pytest.raises(ValueError, match="tuned_stages must be 0 or 3 to 4"):
+        make_backbone(configure("lite", tuned_stages=2))
+    with pytest.raises(ValueError, match="backbone 'tiny' has no stages to learn"):
+        make_backbone(configure("tiny", tuned_stages=1))
+
+
 @pytest.mark.parametrize("name", sorted(TRUNKS))
 def test_maps_have_the_shape_of_the_config(name):
     config = configure(name)

@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from roam_jax.core.boxes import anchor_boxes, cxcywh_to_xywh, decode, encode, overlap, xywh_to_cxcywh
+from roam_jax.core.boxes import (
+    anchor_boxes,
+    cxcywh_to_xywh,
+    decode,
+    encode,
+    generalised_overlap,
+    overlap,
+    xywh_to_cxcywh,
+)
 
 
 def random_boxes(seed, *shape):
@@ -72,3 +81,26 @@ def test_anchors_sit_on_the_cells_rows_first():
     np.testing.assert_array_equal(anchors[0, 2], [8, -8, 10, 20])
     np.testing.assert_array_equal(anchors[1, 1], [0, 0, 10, 20])
     np.testing.assert_array_equal(anchor_boxes(4, 2, jnp.ones((5, 2)))[3, 3, 0], [-3, 3, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        ((0.0, 0.0, 2.0, 2.0), 1.0),
+        ((1.0, 0.0, 2.0, 2.0), 1 / 3),  # the hull is their union
+        ((1.0, 1.0, 2.0, 2.0), 1 / 7 - 2 / 9),
+        ((4.0, 0.0, 2.0, 2.0), -4 / 12),
+    ],
+)
+def test_generalised_overlap_of_known_boxes(other, expected):
+    box = jnp.array([0.0, 0.0, 2.0, 2.0])
+    assert float(generalised_overlap(box, jnp.array(other))) == pytest.approx(expected, abs=1e-6)
+    assert float(generalised_overlap(jnp.array(other), box)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_generalised_overlap_pulls_boxes_together_that_do_not_touch():
+    gradient = jax.grad(lambda box: generalised_overlap(box, jnp.array([9.0, 0.0, 2.0, 2.0])))(
+        jnp.array([0.0, 0.0, 2.0, 2.0])
+    )
+    assert float(gradient[0]) > 0
+    assert np.isfinite(gradient).all()

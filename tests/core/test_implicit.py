@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from roam_jax.config import Config, LossConfig
-from roam_jax.core.implicit import implicit_step
-from roam_jax.core.losses import predict, response_loss
+from roam_jax.core.implicit import implicit_box_step, implicit_response_step
+from roam_jax.core.losses import anchors_of, box_loss, predict, response_loss
 from roam_jax.core.scaling import divide, draw_scale
 from roam_jax.core.update import first_update, init_meta, initial_rates
 
@@ -46,7 +46,7 @@ def loss_of(cf, theta, samples, config):
 def step_with(meta, rate, samples, config):
     cf = meta.theta0.cf
     rates = jax.tree.map(lambda leaf: jnp.full(leaf.shape, rate), cf)
-    return jax.jit(lambda: implicit_step(cf, rates, samples, PHI, config.model, ENOUGH))()
+    return jax.jit(lambda: implicit_response_step(cf, rates, samples, PHI, config.model, ENOUGH))()
 
 
 @pytest.mark.parametrize("rate", [1e-3, 0.1, 3.0])
@@ -78,8 +78,8 @@ def test_empty_places_do_not_count(config, meta, samples):
 def test_clips_that_share_a_model_are_pooled(config, meta, samples):
     grouped = jax.tree.map(lambda x: jnp.stack([x, x]), samples)
     cf, rates = meta.theta0.cf, initial_rates(meta, config).cf
-    one = jax.jit(lambda: implicit_step(cf, rates, samples, PHI, config.model, ENOUGH))()
-    two = jax.jit(lambda: implicit_step(cf, rates, grouped, jnp.stack([PHI, PHI]), config.model, ENOUGH))()
+    one = jax.jit(lambda: implicit_response_step(cf, rates, samples, PHI, config.model, ENOUGH))()
+    two = jax.jit(lambda: implicit_response_step(cf, rates, grouped, jnp.stack([PHI, PHI]), config.model, ENOUGH))()
     np.testing.assert_allclose(one.filters, two.filters, atol=1e-5)
 
 
@@ -87,9 +87,11 @@ def test_scaling_changes_nothing_when_rates_shrink_with_its_square(config, meta,
     """As for the explicit step: a rate is a parameter over a gradient."""
     scale = draw_scale(meta.theta0, 0.5, 0.5, key=jax.random.key(3))
     theta, rates = divide(meta.theta0, scale), divide(divide(initial_rates(meta, config), scale), scale)
-    scaled = jax.jit(lambda: implicit_step(theta.cf, rates.cf, samples, PHI, config.model, ENOUGH, scale.cf))()
+    scaled = jax.jit(lambda: implicit_response_step(theta.cf, rates.cf, samples, PHI, config.model, ENOUGH, scale.cf))()
     plain = jax.jit(
-        lambda: implicit_step(meta.theta0.cf, initial_rates(meta, config).cf, samples, PHI, config.model, ENOUGH)
+        lambda: implicit_response_step(
+            meta.theta0.cf, initial_rates(meta, config).cf, samples, PHI, config.model, ENOUGH
+        )
     )()
     np.testing.assert_allclose(scaled.filters * scale.cf.filters, plain.filters, rtol=1e-2, atol=1e-5)
 
@@ -112,10 +114,61 @@ def test_meta_gradient_is_that_of_finite_differences(config, meta, samples, make
     @jax.jit
     def judged(shift):
         rates = jax.tree.map(lambda leaf: jnp.exp(leaf + shift), meta.lambda0)
-        cf = implicit_step(meta.theta0.cf, rates.cf, samples, PHI, config.model, ENOUGH)
+        cf = implicit_response_step(meta.theta0.cf, rates.cf, samples, PHI, config.model, ENOUGH)
         return loss_of(cf, meta.theta0, test, config)
 
     slope = jax.jit(jax.grad(judged))(0.0)
     numeric = (judged(0.05) - judged(-0.05)) / 0.1
     assert abs(float(slope)) > 1e-5
     np.testing.assert_allclose(slope, numeric, rtol=2e-2)
+
+
+def boxes_loss(reg, theta, samples, config):
+    _, deltas, _ = predict(theta._replace(reg=reg), samples.features, PHI, config.model)
+    return config.loss.box_weight * box_loss(
+        deltas, samples.boxes_cxcywh, *anchors_of(samples, PHI, config.model, config.loss)
+    )
+
+
+@pytest.mark.parametrize("rate", [1e-4, 1e-2])
+def test_the_box_step_is_a_gradient_step_too(config, meta, samples, rate):
+    config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, box_weight=5.0))
+    before = meta.theta0.reg
+    rates = jax.tree.map(lambda leaf: jnp.full(leaf.shape, rate), before)
+    step = lambda: implicit_box_step(before, rates, samples, PHI, config.model, config.loss, ENOUGH)  # noqa: E731
+    after = jax.jit(step)()
+    gradient = jax.jit(jax.grad(lambda reg: boxes_loss(reg, meta.theta0, samples, config)))(after)
+    for name in ("filters", "bias"):
+        moved = getattr(after, name) - getattr(before, name)
+        assert np.max(np.abs(moved)) > 0
+        np.testing.assert_allclose(moved, -rate * getattr(gradient, name), atol=2e-3 * float(np.max(np.abs(moved))))
+    assert boxes_loss(after, meta.theta0, samples, config) < boxes_loss(before, meta.theta0, samples, config)
+
+
+def test_first_update_with_implicit_boxes(config, samples, meta):
+    both = dataclasses.replace(
+        config,
+        optimizer=dataclasses.replace(config.optimizer, implicit_boxes=True, implicit_box_lambda0=1e-2),
+    )
+    start = init_meta(both, samples.features.shape[-1], key=jax.random.key(0))
+    np.testing.assert_allclose(initial_rates(start, both).reg.filters, 1e-2, rtol=1e-5)
+    np.testing.assert_allclose(initial_rates(start, both).reg.reduce_w, config.optimizer.lambda0, rtol=1e-5)
+    state, _ = jax.jit(lambda m: first_update(m, m.theta0, samples, PHI, both))(start)
+    slow, _ = jax.jit(lambda m: first_update(m, m.theta0, samples, PHI, config))(meta)
+    assert not np.any(state.rates.reg.filters)
+    assert boxes_loss(state.theta.reg, state.theta, samples, both) < boxes_loss(
+        slow.theta.reg, slow.theta, samples, both
+    )
+    np.testing.assert_array_equal(state.theta.cf.filters, slow.theta.cf.filters)
+
+
+def test_gradient_after_convergence_is_finite(config, meta, samples):
+    """With small rates the system is almost the identity: the iterations have nothing left to do after two or three."""
+
+    @jax.jit
+    def total(shift):
+        rates = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 1e-7 * jnp.exp(shift)), meta.theta0.reg)
+        after = implicit_box_step(meta.theta0.reg, rates, samples, PHI, config.model, config.loss, ENOUGH)
+        return boxes_loss(after, meta.theta0, samples, config)
+
+    assert np.isfinite(jax.grad(total)(0.0))

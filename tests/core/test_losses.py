@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +9,14 @@ import numpy as np
 import pytest
 
 from roam_jax.config import LossConfig
-from roam_jax.core.boxes import anchor_boxes
+from roam_jax.core.boxes import anchor_boxes, encode
 from roam_jax.core.losses import (
+    Losses,
     Samples,
     box_loss,
+    choose_anchors,
+    giou_loss,
+    meta_loss,
     peak_loss,
     predict,
     response_loss,
@@ -27,7 +32,11 @@ FORMS = pytest.mark.parametrize("loss", [PAPER, OFFICIAL], ids=["paper", "offici
 WEIGHTS = (1.0, 0.0, 1.0)
 RESPONSE = jax.jit(response_loss, static_argnums=3)
 THETA = jax.jit(init_theta, static_argnums=(0, 1))
-BOX = jax.jit(box_loss, static_argnums=(4, 5))
+
+
+@partial(jax.jit, static_argnums=(4, 5))
+def BOX(deltas, true, anchors, weights, config, frames=None):
+    return box_loss(deltas, true, anchors, choose_anchors(true, anchors, weights, config, frames))
 
 
 def test_smooth_l1():
@@ -165,12 +174,12 @@ def test_the_box_term_has_its_weight(config, channels, make_samples):
     assert float(total) == pytest.approx(float(terms.response + 3 * terms.box), rel=1e-6)
 
 
-def test_given_anchors_take_the_place_of_the_choice(boxes):
+def test_the_box_loss_is_the_mean_over_the_chosen_anchors(boxes):
     _, errors = box_errors(*boxes)
     chosen = np.zeros((3, 4, 4), np.float32)
     chosen[0, 1, 2], chosen[2, 3, 3] = 1.0, 0.5
     deltas, true, anchors = map(jnp.asarray, boxes)
-    found = BOX(deltas, true, anchors, jnp.ones(3), OFFICIAL, None, jnp.asarray(chosen))
+    found = jax.jit(box_loss)(deltas, true, anchors, jnp.asarray(chosen))
     assert float(found) == pytest.approx((errors[0, 1, 2] + 0.5 * errors[2, 3, 3]) / 1.5, rel=1e-4)
 
 
@@ -180,3 +189,32 @@ def test_peak_loss_is_least_where_the_peak_is():
     assert found[0] == pytest.approx(0.0, abs=1e-6)
     assert found[1] == pytest.approx(20.0, rel=1e-3)
     assert float(peak_loss(jnp.zeros((1, 4, 4)), labels, jnp.ones(1), 20.0)) == pytest.approx(np.log(16), rel=1e-5)
+
+
+def test_giou_loss_is_zero_for_the_true_boxes_only(boxes):
+    _, true, anchors = map(jnp.asarray, boxes)
+    chosen = jnp.zeros((3, 4, 4)).at[:, 1:3, 1:3].set(1.0)
+    exact = encode(true[:, None, None], anchors)
+    far = exact.at[..., 0].add(5.0)  # five widths away: nothing overlaps
+    run = jax.jit(giou_loss)
+    assert float(run(exact, true, anchors, chosen)) == pytest.approx(0.0, abs=1e-5)
+    assert 1.0 < float(run(far, true, anchors, chosen)) < 2.0
+    elsewhere = exact.at[:, 0].add(3.0)  # only anchors that are not chosen
+    assert float(run(elsewhere, true, anchors, chosen)) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_meta_loss_weighs_every_term():
+    loss = LossConfig(box_weight=2.0, peak_weight=3.0, giou_weight=5.0)
+    assert float(meta_loss(Losses(*map(jnp.float32, (1.0, 10.0, 100.0, 1000.0))), loss)) == 1 + 20 + 300 + 5000
+
+
+def test_anchors_of_the_samples_take_the_place_of_the_choice(config, channels, make_samples):
+    theta = THETA(config.model, channels, key=jax.random.key(0))
+    samples, phi = make_samples(config, 0, 2), jnp.array([5.0, 5.0])
+    chosen = jnp.zeros((2, 16, 16)).at[0, 3, 4].set(1.0)
+    given = samples._replace(anchors=chosen)
+    run = jax.jit(lambda s: tracking_losses(theta, s, phi, config.model, OFFICIAL))
+    _, deltas, anchors = jax.jit(lambda: predict(theta, samples.features, phi, config.model))()
+    expected = box_loss(deltas, samples.boxes_cxcywh, jnp.broadcast_to(anchors, deltas.shape), chosen)
+    assert float(run(given).box) == pytest.approx(float(expected), rel=1e-5)
+    assert float(run(given).box) != pytest.approx(float(run(samples).box), rel=1e-3)

@@ -120,7 +120,7 @@ def test_scaling_the_first_step_or_only_the_later_ones(meta, episode, config, sc
         test = jax.tree.map(lambda x: x[0], episode.tests)
         return tracking_losses(multiply(state.theta, scale), test, PHIS[0], config.model, config.loss)
 
-    close((both.response[0], both.box[0], both.peak[0]), tuple(first(meta)))
+    close((both.response[0], both.box[0], both.peak[0], both.giou[0]), tuple(first(meta)))
 
 
 @pytest.fixture(scope="module")

@@ -28,10 +28,10 @@ def sigmoid(x):
 def inputs_of(inputs="official"):
     rng = np.random.default_rng(0)
     rates, gradient, theta = (jnp.asarray(rng.normal(size=COUNT), jnp.float32) for _ in range(3))
-    return stack_inputs(rates, gradient, theta, jnp.float32(0.7), setting(inputs=inputs))
+    return stack_inputs(jnp.abs(rates), gradient, theta, jnp.float32(0.7), setting(inputs=inputs))
 
 
-@pytest.mark.parametrize("inputs", ["paper", "official"])
+@pytest.mark.parametrize("inputs", ["paper", "official", "log"])
 @pytest.mark.parametrize("kind", list(OPTIMIZERS))
 def test_every_variant(kind, inputs):
     config = setting(kind, inputs)
@@ -105,13 +105,28 @@ def test_gru_against_plain_numpy():
             np.testing.assert_allclose(rates[n], expected[0], rtol=1e-4)
 
 
-def test_the_two_input_stacks():
+def test_the_input_stacks():
     rates, gradient, theta = jnp.array([0.1, 0.2]), jnp.array([0.5, -1e-6]), jnp.array([3.0, 4.0])
     paper = stack_inputs(rates, gradient, theta, jnp.float32(7.0), setting(inputs="paper"))
     np.testing.assert_array_equal(paper, [rates, gradient, theta, [7.0, 7.0]])
     official = stack_inputs(rates, gradient, theta, jnp.float32(7.0), setting())
     expected = [[0.1, 0.2], [np.log(0.5) / 10, -1.0], [1.0, -1e-6 * np.exp(10)], [3.0, 4.0], [7.0, 7.0]]
     np.testing.assert_allclose(official, expected, rtol=1e-4)
+    log = stack_inputs(rates, gradient, theta, jnp.float32(7.0), setting(inputs="log"))
+    seen = [np.log([0.1, 0.2]) / 10, *expected[1:3], np.log([3.0, 4.0]) / 10, [1.0, 1.0], [7.0, 7.0]]
+    np.testing.assert_allclose(log, seen, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "fc", "constant"])
+def test_coordinate_rates_multiply_what_a_variant_emits(kind):
+    plain, scaled = make_optimizer(setting(kind)), make_optimizer(setting(kind, coordinate_rates=1e-3))
+    omega = scaled.init(COUNT, key=jax.random.key(0))
+    np.testing.assert_allclose(np.exp(omega["log_rates"]), 1e-3, rtol=1e-5)
+    own = jnp.log(jnp.arange(1.0, COUNT + 1))
+    rates, carry = jax.jit(scaled.apply)({**omega, "log_rates": own}, inputs_of(), scaled.start(COUNT))
+    factors, same = jax.jit(plain.apply)(omega["inner"], inputs_of(), plain.start(COUNT))
+    np.testing.assert_allclose(rates, 2 * factors * np.arange(1, COUNT + 1), rtol=1e-5)
+    assert jax.tree.all(jax.tree.map(np.array_equal, carry, same))
 
 
 def test_preprocessing_is_finite_and_odd_in_the_sign():

@@ -12,7 +12,7 @@ import pytest
 
 from roam_jax.config import Config
 from roam_jax.tracking.params import init_params
-from roam_jax.training.episodes import Learned
+from roam_jax.training.parts import Learned
 
 
 @pytest.fixture(scope="session")

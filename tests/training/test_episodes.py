@@ -12,7 +12,8 @@ from roam_jax.config import Config
 from roam_jax.core.samples import filter_size_of
 from roam_jax.core.warp import filter_size
 from roam_jax.tracking.params import init_params
-from roam_jax.training.episodes import Learned, clip_meta_loss, make_episode, meta_gradient
+from roam_jax.training.episodes import clip_meta_loss, make_episode, meta_gradient
+from roam_jax.training.parts import Learned
 
 FIRST = 9
 
@@ -24,7 +25,7 @@ def config():
     return dataclasses.replace(
         config,
         backbone=dataclasses.replace(config.backbone, neck_channels=4),
-        train=dataclasses.replace(config.train, updates=3),
+        train=dataclasses.replace(config.train, updates=3, neck_rate=1e-3),
     )
 
 
@@ -85,10 +86,23 @@ def test_which_frame_goes_where(config, episode, batch):
 
 def test_filter_sizes_follow_the_boxes(config, episode, batch):
     boxes, t, m = clip(batch, 0)[1], config.train, config.model
-    frames = [0, *(FIRST + t.look_ahead * k for k in range(1, t.updates))]
-    expected = [filter_size(boxes[f, 2:], m.target_side_patch, m.filter_scale, m.stride, m.max_filter) for f in frames]
+    sizes = [np.exp(np.log(boxes[:FIRST, 2:]).mean(axis=0))]  # of the first frame: the middle of its samples
+    sizes += [boxes[FIRST + t.look_ahead * k, 2:] for k in range(1, t.updates)]
+    expected = [filter_size(wh, m.target_side_patch, m.filter_scale, m.stride, m.max_filter) for wh in sizes]
     np.testing.assert_array_equal(episode.phis, np.stack(expected))
-    np.testing.assert_array_equal(filter_size_of(boxes[jnp.array(frames), 2:], config), np.stack(expected))
+    np.testing.assert_array_equal(filter_size_of(jnp.stack(sizes), config), np.stack(expected))
+
+
+def test_some_of_the_first_frame_samples(config, backbone, learned, batch, episode):
+    few = dataclasses.replace(config, train=dataclasses.replace(config.train, first_samples=4))
+    make = jax.jit(lambda key: make_episode(learned.neck, *clip(batch, 0), backbone, few, key=key))
+    made = [make(jax.random.key(seed)) for seed in range(2)]
+    given = {tuple(box) for box in np.asarray(clip(batch, 0)[1][:FIRST])}
+    chosen = [{tuple(box) for box in np.asarray(one.first.boxes_cxcywh)} for one in made]
+    assert all(len(boxes) == 4 and boxes <= given for boxes in chosen)
+    assert chosen[0] != chosen[1]
+    np.testing.assert_array_equal(made[0].phis, episode.phis)
+    np.testing.assert_array_equal(made[0].updates.boxes_cxcywh, episode.updates.boxes_cxcywh)
 
 
 def test_tests_are_drawn_at_random_without_repetition(config, backbone, learned, batch):
@@ -129,3 +143,20 @@ def test_everything_that_is_learned_has_a_finite_gradient(gradients):
         assert np.isfinite(leaf).all(), path
         measured = any(getattr(part, "key", "") == "stats" for part in path)  # of the trunk's features, never learned
         assert np.any(leaf) != measured, path
+
+
+def test_a_part_whose_rate_is_zero_is_held(config, backbone, learned, batch):
+    """Its gradient is zero, the others' are as before."""
+    held = dataclasses.replace(config, train=dataclasses.replace(config.train, neck_rate=0.0, lambda_rate=0.0))
+
+    def gradient(config):
+        loss = lambda learned: clip_meta_loss(learned, *clip(batch, 0), backbone, config, key=jax.random.key(3))  # noqa: E731
+        return jax.jit(jax.grad(loss, has_aux=True))(learned)[0]
+
+    some, everything = gradient(held), gradient(config)
+    for part in (some.neck, some.meta.lambda0):
+        assert not any(np.any(leaf) for leaf in jax.tree.leaves(part))
+    for part in ("theta0", "omega"):
+        pairs = zip(*(jax.tree.leaves(getattr(g.meta, part)) for g in (some, everything)), strict=True)
+        for ours, theirs in pairs:
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)

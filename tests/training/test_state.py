@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from roam_jax.config import TrainConfig
 from roam_jax.core.variants import OPTIMIZERS
+from roam_jax.training.parts import Learned
 from roam_jax.training.state import apply_gradient, make_meta_optimizer, make_schedule, make_state, norms_of
 
 TRAIN = TrainConfig(model_rate=1e-3, lambda_rate=2e-3, optimizer_rate=3e-3, neck_rate=4e-3, model_clip=0.5)
@@ -87,3 +90,15 @@ def test_norms_by_part(make_learned):
     assert norms["omega"] == 0
     count = sum(leaf.size for leaf in jax.tree.leaves(make_learned().meta.theta0))
     assert float(norms["theta0"]) == pytest.approx(np.sqrt(count))
+
+
+def test_the_optimizers_rates_of_coordinates_are_learned_as_lambda0_is(make_learned):
+    learned = make_learned()
+    omega = {"inner": learned.meta.omega, "log_rates": jnp.zeros(3)}
+    learned = Learned(learned.meta._replace(omega=omega), {**learned.neck, "top": {"w": jnp.zeros(2)}})
+    transform = make_meta_optimizer(dataclasses.replace(TRAIN, top_rate=5e-3))
+    state = apply_gradient(make_state(learned, transform), constant(learned, 1.0), transform)
+    np.testing.assert_allclose(state.learned.meta.omega["log_rates"], -2e-3, rtol=1e-4)
+    np.testing.assert_allclose(state.learned.neck["top"]["w"], -5e-3, rtol=1e-3)
+    for leaf in jax.tree.leaves(state.learned.meta.omega["inner"]):
+        np.testing.assert_allclose(leaf, -3e-3, rtol=1e-4)

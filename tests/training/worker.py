@@ -15,8 +15,8 @@ from roam_jax.backbones import make_backbone
 from roam_jax.config import Config
 from roam_jax.data.pipeline import ClipBatch
 from roam_jax.tracking.params import init_params
-from roam_jax.training.episodes import Learned
 from roam_jax.training.parallel import Trainer, start_devices
+from roam_jax.training.parts import Learned
 from roam_jax.training.report import forecast
 from roam_jax.training.state import make_meta_optimizer, make_state
 
