@@ -1,9 +1,10 @@
 """Speed of meta-training, part by part: `python benchmarks/train.py --preset lite [--data LAYOUT:ROOT]`.
 
 Three parts are timed apart on the same clips, with the program and the devices that training uses: the data (reading,
-cropping, augmenting), the trunk (features of all patches of a clip), and the inner updates (neck, unroll and the
-meta-gradient through them). Beside each time stands its bound: the operations that XLA counts, over the rate of a large
-matrix product on the same devices in the same run. Weights are random: they do not change the speed.
+cropping, augmenting), the frozen trunk (features of all patches of a clip), and the inner updates (learned stages of
+the trunk, neck, unroll and the meta-gradient through them). Beside each time stands its bound: the operations that XLA
+counts, over the rate of a large matrix product on the same devices in the same run. Weights are random: they do not
+change the speed.
 """
 
 from __future__ import annotations

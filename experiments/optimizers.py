@@ -50,7 +50,7 @@ class Variant:
         config = replace(c, online=online)
         if not self.rate:
             return Tracker(loaded, config)
-        config = replace(config, optimizer=replace(c.optimizer, kind="sgd", sgd_rate=self.rate))
+        config = replace(config, optimizer=replace(c.optimizer, kind="sgd", sgd_rate=self.rate, coordinate_rates=0.0))
         return Tracker(replace(loaded, params=without_omega(loaded, config)), config)
 
 
@@ -72,13 +72,13 @@ class Arguments:
     """folder of sequences in the layout of OTB"""
     checkpoint: str = "lite"
     """name or directory"""
-    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+    rates: tuple[float, ...] = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4)
     """rates of SGD"""
     steps: tuple[int, ...] = (1, 2)
     """steps per update of the trained optimizer"""
     sgd_steps: tuple[int, ...] = (1, 5)
     """steps per update of SGD"""
-    frames: int = 150
+    frames: int = 0
     """of each sequence; 0: all"""
     output: Path | None = None
     """file for one JSON line per variant"""

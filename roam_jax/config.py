@@ -182,6 +182,8 @@ class TrainConfig:
     """Adam's rate for lambda0 (paper, Section 5), or for its logarithm"""
     optimizer_rate: float = 1e-3
     """Adam's rate for omega (paper, Section 5)"""
+    coordinate_rate: float = 0.0
+    """Adam's rate for the logarithms of `optimizer.coordinate_rates` (ours)"""
     neck_rate: float = 0.0
     """Adam's rate for the backbone's learned neck (ours)"""
     top_rate: float = 0.0
@@ -278,25 +280,42 @@ class Config:
 
     @classmethod
     def lite(cls) -> Config:
-        """The CPU default: EfficientNet-Lite0 trunk with a learned neck, stride 8, an implicit first step."""
+        """The CPU default: EfficientNet-Lite0 with a learned upper half and neck, stride 8, implicit first steps.
+
+        Its training is that of everything but the optimizer: one update per clip, judged by many frames.
+        """
         return cls(
-            backbone=BackboneConfig(name="lite", neck_channels=64, neck_blocks=2),
+            backbone=BackboneConfig(name="lite", neck_channels=64, neck_blocks=3, tuned_stages=3),
             model=ModelConfig(
                 patch_size=224, roi_scale=4.5, stride=8, map_size=28, base_filter=9, max_filter=23,
                 reduced_channels=32, init_scale=1e-2,
             ),
-            loss=LossConfig(top_anchors=16, box_weight=20.0, peak_weight=0.1),
-            optimizer=OptimizerConfig(lambda0=2e-6, log_lambda0=True, implicit_iterations=8),
+            loss=LossConfig(top_anchors=16, box_weight=20.0, peak_weight=0.2, giou_weight=1.0),
+            optimizer=OptimizerConfig(
+                inputs="log", coordinate_rates=1e-5, output_bias=0.0, lambda0=2e-6, log_lambda0=True,
+                implicit_iterations=8, implicit_boxes=True,
+            ),
             online=OnlineConfig(
                 tau=10, memory=20, step_samples=5, first_samples=9, penalty=0.3, size_rate=0.35,
                 refinements=2, motion_sigma=0.8,
             ),
             train=TrainConfig(
-                updates=4, batch=8, model_rate=4e-4, lambda_rate=1e-2, neck_rate=1e-3, optimizer_rate=1e-3,
-                kappa_cf=1.0, kappa_reg=0.8, scale_first=False, tests=2, shift=0.36, box_noise=0.06,
-                schedule="cosine", warmup_steps=50, epochs=1, steps_per_epoch=3000,
+                updates=1, look_ahead=10, tests=6, first_samples=5, batch=8, kappa_cf=0.5, kappa_reg=0.4,
+                scale_first=False, model_rate=4e-4, lambda_rate=1e-2, optimizer_rate=0.0, neck_rate=1e-3, top_rate=1e-4,
+                schedule="cosine", warmup_steps=50, epochs=1, steps_per_epoch=1600, shift=0.36, scale=0.25,
+                stretch=0.12, max_stride=6, box_noise=0.06,
             ),
         )  # fmt: skip
+
+    @classmethod
+    def lite_optimizer(cls) -> Config:
+        """`lite` with the training of its optimizer alone: eight updates per clip, everything else held."""
+        lite = cls.lite()
+        train = dataclasses.replace(
+            lite.train, updates=8, look_ahead=5, tests=2, first_samples=0, model_rate=0.0, lambda_rate=0.0,
+            optimizer_rate=2e-3, coordinate_rate=2e-2, neck_rate=0.0, top_rate=0.0, steps_per_epoch=300, max_stride=3,
+        )  # fmt: skip
+        return dataclasses.replace(lite, train=train)
 
     @classmethod
     def tiny(cls) -> Config:
@@ -319,7 +338,13 @@ class Config:
         Raises:
             ValueError: no preset has that name.
         """
-        presets = {"lite": cls.lite, "paper": cls.paper, "official": cls.official, "tiny": cls.tiny}
+        presets = {
+            "lite": cls.lite,
+            "lite-optimizer": cls.lite_optimizer,
+            "paper": cls.paper,
+            "official": cls.official,
+            "tiny": cls.tiny,
+        }
         if name not in presets:
             raise ValueError(f"no preset is called {name!r}; there are {', '.join(sorted(presets))}")
         return presets[name]()

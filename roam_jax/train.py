@@ -72,7 +72,7 @@ class TrainArgs:
     resume: Annotated[Path | None, _option("RUN_DIR")] = None
     """go on with a run exactly where its newest checkpoint is; its settings are kept, but --steps can change"""
     preset: str = "lite"
-    """lite (the CPU default), paper, official, tiny"""
+    """lite (the CPU default), lite-optimizer (its optimizer alone), paper, official, tiny"""
     steps: Annotated[int, _option("N")] = 0
     """length of the training, which schedules follow; 0: what the preset says"""
     seed: int = 0
@@ -231,7 +231,7 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> TrainExit:
     first = process[0] == 0
     with _usage(ValueError):
         backbone = make_backbone(config)
-        learned, pretrained = setup.begin(settings, config, mix)
+        learned, pretrained = setup.begin(settings, config)
     trunk = pretrained["trunk"]
     described = setup.describe(settings, mix, trunk, package=version("roam-jax"), command=command)
     if about and about["trunk_digest"] != described["trunk_digest"]:

@@ -7,7 +7,7 @@ import pytest
 
 from roam_jax.config import BackboneConfig, Config, ModelConfig, OnlineConfig
 
-PRESETS = ("lite", "paper", "official", "tiny")
+PRESETS = ("lite", "lite-optimizer", "paper", "official", "tiny")
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -50,7 +50,7 @@ def test_it_is_frozen():
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match="no preset is called 'huge'; there are lite, official, paper, tiny"):
+    with pytest.raises(ValueError, match="no preset is called 'huge'; there are lite, lite-optimizer, official, paper, tiny"):
         Config.preset("huge")
     with pytest.raises(ValueError, match="unknown section 'modell'"):
         Config.from_dict({"modell": {}})

@@ -21,7 +21,7 @@ def label_parts(learned: Learned) -> Learned:
     """Name of the part that each subtree belongs to."""
     omega: Any = "omega"
     if isinstance(learned.meta.omega, dict) and "log_rates" in learned.meta.omega:
-        omega = {"inner": "omega", "log_rates": "lambda0"}
+        omega = {"inner": "omega", "log_rates": "coordinates"}
     others = {"stats": "fixed", "top": "top"}
     return Learned(MetaParams("theta0", "lambda0", omega), {name: others.get(name, "neck") for name in learned.neck})  # type: ignore[arg-type]
 
@@ -32,6 +32,7 @@ def part_rates(config: TrainConfig) -> dict[str, float]:
         "theta0": config.model_rate,
         "lambda0": config.lambda_rate,
         "omega": config.optimizer_rate,
+        "coordinates": config.coordinate_rate,
         "neck": config.neck_rate,
         "top": config.top_rate,
         "fixed": 0.0,

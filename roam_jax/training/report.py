@@ -49,8 +49,9 @@ def write_card(config: Config, about: dict[str, Any], step: int, validation: dic
 
 def count_parameters(learned: Learned, trunk: Any) -> dict[str, int]:
     """Numbers by part."""
-    neck = {name: part for name, part in learned.neck.items() if name != "stats"}
-    parts = {**learned.meta._asdict(), "neck": neck, "trunk (frozen)": trunk}
+    neck = {name: part for name, part in learned.neck.items() if name not in ("stats", "top")}
+    trunks = {"trunk (learned)": learned.neck.get("top", {}), "trunk (frozen)": trunk}
+    parts = {**learned.meta._asdict(), "neck": neck, **trunks}
     return {name: sum(np.size(leaf) for leaf in jax.tree.leaves(part)) for name, part in parts.items()}
 
 

@@ -93,7 +93,7 @@ def describe(settings: Settings, mix: Mix, trunk: Any, *, package: str, command:
     }
 
 
-def begin(settings: Settings, config: Config, mix: Mix) -> tuple[Learned | None, dict[str, Any]]:
+def begin(settings: Settings, config: Config) -> tuple[Learned | None, dict[str, Any]]:
     """Parameters of the checkpoint to begin from, if there is one, and those of the backbone.
 
     Without a checkpoint the backbone's neck holds nothing but the learned stages of the trunk, where there are any.

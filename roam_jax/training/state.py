@@ -40,7 +40,7 @@ def make_meta_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     """Adam with a rate and a clip of their own for theta0, lambda0, omega, the neck and the trunk's learned stages.
 
     (Section 5) Clips are element-wise, by norm for neck and trunk. The neck's statistics are measured, and stay as they
-    are. The optimizer's rates of single coordinates are learned as lambda0 is.
+    are. A part whose rate is 0 stays as it is, too.
     """
 
     def adam(rate: float, clip: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -51,6 +51,7 @@ def make_meta_optimizer(config: TrainConfig) -> optax.GradientTransformation:
         "theta0": optax.clip(config.model_clip),
         "lambda0": optax.clip(config.model_clip),
         "omega": optax.clip(config.optimizer_clip),
+        "coordinates": optax.clip(config.optimizer_clip),
         "neck": by_norm,
         "top": by_norm,
     }

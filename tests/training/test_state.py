@@ -92,13 +92,13 @@ def test_norms_by_part(make_learned):
     assert float(norms["theta0"]) == pytest.approx(np.sqrt(count))
 
 
-def test_the_optimizers_rates_of_coordinates_are_learned_as_lambda0_is(make_learned):
+def test_rates_of_coordinates_and_learned_stages_are_parts_of_their_own(make_learned):
     learned = make_learned()
     omega = {"inner": learned.meta.omega, "log_rates": jnp.zeros(3)}
     learned = Learned(learned.meta._replace(omega=omega), {**learned.neck, "top": {"w": jnp.zeros(2)}})
-    transform = make_meta_optimizer(dataclasses.replace(TRAIN, top_rate=5e-3))
+    transform = make_meta_optimizer(dataclasses.replace(TRAIN, coordinate_rate=6e-3, top_rate=5e-3))
     state = apply_gradient(make_state(learned, transform), constant(learned, 1.0), transform)
-    np.testing.assert_allclose(state.learned.meta.omega["log_rates"], -2e-3, rtol=1e-4)
+    np.testing.assert_allclose(state.learned.meta.omega["log_rates"], -6e-3, rtol=1e-4)
     np.testing.assert_allclose(state.learned.neck["top"]["w"], -5e-3, rtol=1e-3)
     for leaf in jax.tree.leaves(state.learned.meta.omega["inner"]):
         np.testing.assert_allclose(leaf, -3e-3, rtol=1e-4)

@@ -1,0 +1,83 @@
+"""Beginning from a checkpoint that has less than the configuration asks for."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from roam_jax.backbones import make_backbone
+from roam_jax.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from roam_jax.config import Config
+from roam_jax.tracking.online import TrackerParams
+from roam_jax.tracking.params import init_params, params_to_dict
+from roam_jax.training.setup import Settings, begin
+
+replace = dataclasses.replace
+
+
+def equal(a, b):
+    return jax.tree.all(jax.tree.map(np.array_equal, a, b))
+
+
+@pytest.fixture(scope="module")
+def config():
+    tiny = Config.tiny()
+    return replace(tiny, backbone=replace(tiny.backbone, neck_channels=4))
+
+
+@pytest.fixture(scope="module")
+def saved(config, tmp_path_factory):
+    """A checkpoint of that configuration: its folder and its parameters."""
+    folder = tmp_path_factory.mktemp("start") / "checkpoint"
+    params = jax.jit(lambda key: params_to_dict(init_params(config, key=key)))(jax.random.key(7))
+    save_checkpoint(folder, Checkpoint(config, jax.tree.map(np.asarray, params), "of a test"))
+    return str(folder), params
+
+
+def begin_from(folder, config):
+    return begin(Settings(data=(), start=folder), config)
+
+
+def test_the_same_configuration_takes_everything(config, saved):
+    folder, params = saved
+    learned, backbone = begin_from(folder, config)
+    found = TrackerParams(learned.meta, {"trunk": backbone["trunk"], "neck": learned.neck})
+    assert equal(params_to_dict(found), params)
+
+
+def test_new_blocks_are_nearly_zero_and_another_optimizer_is_new(config, saved):
+    folder, params = saved
+    wider = replace(
+        config,
+        backbone=replace(config.backbone, neck_blocks=2),
+        optimizer=replace(config.optimizer, inputs="log", coordinate_rates=1e-4),
+    )
+    learned, _ = begin_from(folder, wider)
+    for name in ("stats", "project", "mix"):
+        assert equal(learned.neck[name], params["backbone"]["neck"][name])
+    mix, new = params["backbone"]["neck"]["mix"]["w"], learned.neck["mix2"]["w"]
+    assert new.shape == mix.shape
+    assert 0 < np.abs(new).max() < 0.05
+    assert equal(learned.meta.theta0.cf._asdict(), params["meta"]["theta0"]["cf"])
+    np.testing.assert_allclose(np.exp(learned.meta.omega["log_rates"]), 1e-4, rtol=1e-5)
+
+
+def test_stages_that_were_frozen_begin_as_they_were():
+    config = load_checkpoint("lite").config
+    config = replace(config, backbone=replace(config.backbone, tuned_stages=3))
+    learned, backbone = begin_from("lite", config)
+    shipped = load_checkpoint("lite")
+    whole = make_backbone(shipped.config).whole_trunk(shipped.params["backbone"])
+    assert equal(make_backbone(config).whole_trunk({**backbone, "neck": learned.neck}), whole)
+
+
+def test_what_does_not_fit_is_named(config, saved):
+    folder, _ = saved
+    with pytest.raises(ValueError, match="has the backbone 'tiny'"):
+        begin_from(folder, Config.lite())
+    larger = replace(config, model=replace(config.model, reduced_channels=8))
+    with pytest.raises(ValueError, match="theta0/cf/reduce_w has shape"):
+        begin_from(folder, larger)
