@@ -134,6 +134,9 @@ class OnlineConfig:
     """scale and ratio factors of the first-frame samples, all pairs (paper, Section 5)"""
     refinements: int = 0
     """times that the box is taken again at the cell in its middle (ours; 0 in the paper)"""
+    vote: float = 0.0
+    """if not 0: the box is a mean over cells whose box overlaps with the best one's by half, with the weights
+    exp(vote (score / best score - 1)) (ours; 0 in the paper)"""
     penalty: float = 0.05
     """strength of the scale/ratio penalty (official)"""
     motion_sigma: float = 0.5

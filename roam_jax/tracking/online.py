@@ -29,7 +29,7 @@ from roam_jax.core.update import MetaParams, ModelState, first_update, is_finite
 from roam_jax.tracking.crop import crop_device
 from roam_jax.tracking.geometry import Roi, box_to_image, box_to_patch, roi_of_box
 from roam_jax.tracking.memory import Memory, empty_memory, join, recall, remember
-from roam_jax.tracking.scoring import choose, keep_inside, motion_map
+from roam_jax.tracking.scoring import Choice, choose, keep_inside, motion_map, vote
 
 
 class TrackerParams(NamedTuple):
@@ -178,7 +178,7 @@ class Online:
             for sigma in (o.motion_sigma, o.motion_sigma * o.loose_factor)
         ]
         choice = choose(response, boxes[..., 2:], previous[2:], maps[0], maps[1], state.reference, state.loose, o)
-        chosen = self._refine(boxes, choice.index)
+        chosen = self._refine(boxes, choice)
         size = (1 - choice.size_weight) * previous[2:] + choice.size_weight * chosen[2:]
         found = jnp.concatenate([chosen[:2], size])
         box = keep_inside(box_to_image(found, roi, m.patch_size), state.image_wh)
@@ -212,12 +212,13 @@ class Online:
         size = jnp.broadcast_to(previous[2:], (*cx.shape, 2))
         return jnp.concatenate([jnp.stack([cx, cy], axis=-1), size], axis=-1) * self._scales[:, None, None, None]
 
-    def _refine(self, boxes: Float[Array, "s m m 4"], index: Int[Array, ""]) -> Float[Array, "4"]:
-        """(ours) The box of a cell, then again the one between the cells about its middle: small shifts are exact."""
-        m = self.config.model
-        box = boxes.reshape(-1, 4)[index]
+    def _refine(self, boxes: Float[Array, "s m m 4"], choice: Choice) -> Float[Array, "4"]:
+        """The chosen cell's box; (ours) or the mean of those around it, or again the one at its middle."""
+        m, o, index = self.config.model, self.config.online, choice.index
+        flat = boxes.reshape(-1, 4)
+        box = vote(flat, choice, o.vote) if o.vote else flat[index]
         found = boxes[index // (m.map_size * m.map_size)]
-        for _ in range(self.config.online.refinements):
+        for _ in range(o.refinements):
             at = jnp.clip(box[:2] / m.stride, (1 - m.map_size) / 2, (m.map_size - 1) / 2)
             across, down = jnp.maximum(0.0, 1.0 - jnp.abs(at[:, None] - cell_centers(m.map_size, 1)))  # bilinear
             box = down @ jnp.einsum("c,rcb->rb", across, found)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from roam_jax.config import OnlineConfig
-from roam_jax.core.boxes import cell_centers
+from roam_jax.core.boxes import cell_centers, overlap
 
 
 class Choice(NamedTuple):
@@ -17,6 +17,8 @@ class Choice(NamedTuple):
     index: Int[Array, ""]
     score: Float[Array, ""]
     """response times penalty times motion map"""
+    scores: Float[Array, "k"]
+    """the same of all candidates"""
     size_weight: Float[Array, ""]
     """how much of the new size enters the smoothed one"""
     loose: Bool[Array, ""]
@@ -79,7 +81,26 @@ def choose(
     score = scored[index]
     stay_loose = use_loose & (score <= config.recover_score * reference)
     weight = jnp.clip(penalised.ravel()[index] * config.size_rate, 0.0, 1.0)
-    return Choice(index, score, weight, stay_loose)
+    return Choice(index, score, scored, weight, stay_loose)
+
+
+def vote(
+    boxes_cxcywh: Float[Array, "k 4"], choice: Choice, sharpness: float, least_overlap: float = 0.5
+) -> Float[Array, "4"]:
+    """(ours) Mean box of the candidates that mean the same object as the chosen one, the better ones counting more.
+
+    Args:
+        boxes_cxcywh: of all candidates.
+        choice: the best of them, and all scores.
+        sharpness: a candidate has the weight exp(sharpness (score / best score - 1)).
+        least_overlap: with the chosen box; candidates below do not count.
+    """
+    best = boxes_cxcywh[choice.index]
+    excess = choice.scores / jnp.maximum(choice.score, 1e-6) - 1
+    same = overlap(boxes_cxcywh, best) >= least_overlap
+    weights = jnp.where(same, jnp.exp(sharpness * jnp.minimum(excess, 0.0)), 0.0)
+    mean = weights @ boxes_cxcywh / jnp.maximum(jnp.sum(weights), 1e-6)
+    return jnp.where(jnp.sum(weights) > 0, mean, best)
 
 
 def keep_inside(box_cxcywh: Float[Array, "4"], image_wh: Float[Array, "2"], least_px: float = 4.0) -> Float[Array, "4"]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from roam_jax.config import OnlineConfig
-from roam_jax.tracking.scoring import change_penalty, choose, keep_inside, motion_map
+from roam_jax.tracking.scoring import change_penalty, choose, keep_inside, motion_map, vote
 
 SIZE = jnp.array([20.0, 10.0])
 CONFIG = OnlineConfig()
@@ -98,3 +98,17 @@ def test_size_weight_is_a_weight():
 )
 def test_keep_inside(box, expected):
     np.testing.assert_array_equal(keep_inside(jnp.array(box), jnp.array([100.0, 80.0])), expected)
+
+
+def test_a_vote_is_a_weighted_mean_over_the_boxes_of_the_same_object():
+    boxes = jnp.array([[0.0, 0.0, 10.0, 10.0], [2.0, 0.0, 12.0, 10.0], [90.0, 0.0, 10.0, 10.0]])
+    choice = run([1.0, 0.8, 0.9], loose=False)
+    weight = np.exp(5 * (0.8 - 1))
+    expected = (boxes[0] + weight * boxes[1]) / (1 + weight)  # the third one is somewhere else
+    np.testing.assert_allclose(vote(boxes, choice, 5.0), expected, rtol=1e-5)
+    np.testing.assert_allclose(vote(boxes, choice, 1e4), boxes[0], atol=1e-5)
+
+
+def test_a_vote_without_any_response_is_for_the_chosen_box():
+    boxes = jnp.array([[0.0, 0.0, 10.0, 10.0], [2.0, 0.0, 12.0, 10.0], [90.0, 0.0, 10.0, 10.0]])
+    np.testing.assert_array_equal(vote(boxes, run([-2.0, -1.0, -3.0], loose=False), 5.0), boxes[1])
