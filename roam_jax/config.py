@@ -244,6 +244,8 @@ class TrainConfig:
     """strength of the colour jitter of a clip (ours)"""
     blur: float = 0.1
     """probability that a frame is blurred (ours)"""
+    coarse: float = 0.0
+    """probability that a clip has a lower resolution, as that of a small object (ours)"""
 
     @property
     def clip_frames(self) -> int:
@@ -306,7 +308,7 @@ class Config:
                 updates=1, look_ahead=10, tests=6, first_samples=5, batch=8, kappa_cf=0.5, kappa_reg=0.4,
                 scale_first=False, model_rate=4e-4, lambda_rate=1e-2, optimizer_rate=0.0, neck_rate=1e-3, top_rate=1e-4,
                 schedule="cosine", warmup_steps=50, epochs=1, steps_per_epoch=1600, shift=0.36, scale=0.25,
-                stretch=0.12, max_stride=6, box_noise=0.06,
+                stretch=0.12, max_stride=6, box_noise=0.06, coarse=0.3,
             ),
         )  # fmt: skip
 

@@ -24,6 +24,10 @@ BLUR_LENGTHS_PATCH = (3, 9)
 """shortest and longest motion blur"""
 
 
+COARSEST = 3.0
+"""how much smaller than in its picture the object of a clip may look at the most"""
+
+
 class Clip(NamedTuple):
     """Samples of one object: first those of the first frame, then one per frame."""
 
@@ -152,7 +156,7 @@ def mirror(clip: Clip) -> Clip:
 def augment(
     patches: UInt8[np.ndarray, "n p p 3"], train: TrainConfig, first: int, still: bool, *, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "n p p 3"]:
-    """Colours of the whole clip changed alike; some frames after the first blurred, as by a movement.
+    """Colours and resolution of the whole clip changed alike; some frames after the first blurred, as by a movement.
 
     Args:
         patches: RGB.
@@ -170,6 +174,9 @@ def augment(
     low, high = BLUR_LENGTHS_PATCH
     lengths, angles = rng.uniform(low, high, len(patches)), rng.uniform(0, np.pi, len(patches))
 
+    if rng.random() < train.coarse:
+        patches = coarsen(patches, np.exp(rng.uniform(0, np.log(COARSEST))))
+
     grey = float(patches[:first].mean())
     out = np.empty(patches.shape, np.uint8)
     for i, patch in enumerate(patches):
@@ -178,6 +185,15 @@ def augment(
         matrix = colour_matrix(brightness * flicker[i], contrast, saturation, grey)
         cv2.transform(np.ascontiguousarray(patch), matrix, dst=out[i])
     return out
+
+
+def coarsen(patches: UInt8[np.ndarray, "n p p 3"], factor: float) -> UInt8[np.ndarray, "n p p 3"]:
+    """Patches as if the object had been `factor` times smaller in the image."""
+    side = patches.shape[1]
+    small = (max(round(side / factor), 1),) * 2
+    return np.stack([
+        cv2.resize(cv2.resize(patch, small, interpolation=cv2.INTER_AREA), (side, side)) for patch in patches
+    ])  # fmt: skip
 
 
 def colour_matrix(brightness: float, contrast: float, saturation: float, grey: float) -> Float64[np.ndarray, "3 4"]:

@@ -32,7 +32,7 @@ from roam_jax.data.sequences import DataError, Sequence
 
 MANIFEST = "manifest.json"
 VERSION = 1
-AUGMENTATION = ("shift", "stretch", "scale", "max_stride", "flip", "grey", "colour", "blur")
+AUGMENTATION = ("shift", "stretch", "scale", "max_stride", "flip", "grey", "colour", "blur", "coarse")
 
 Extract = Callable[[UInt8[np.ndarray, "n p p 3"]], Indexable[Any]]
 """RGB patches -> the trunk's levels, each (n, height, width, channels), finest first"""

@@ -8,6 +8,7 @@ import pytest
 from roam_jax.config import Config
 from roam_jax.data.clips import (
     choose_frames,
+    coarsen,
     colour_matrix,
     first_frame_zooms,
     motion_kernel,
@@ -16,7 +17,8 @@ from roam_jax.data.clips import (
 from roam_jax.data.sequences import DataError, Sequence
 from roam_jax.tracking.crop import FILL_RGB
 
-PLAIN = {"flip": 0.0, "grey": 0.0, "colour": 0.0, "blur": 0.0}
+LENGTHS = {"updates": 4, "look_ahead": 5, "scale": 0.2, "stretch": 0.1, "max_stride": 3}
+PLAIN = {**LENGTHS, "coarse": 0.0, "flip": 0.0, "grey": 0.0, "colour": 0.0, "blur": 0.0}
 
 
 def configure(**train):
@@ -210,3 +212,32 @@ def test_blur_of_some_frames_only(rectangles):
     sharp = sample_clip(rectangles(1), dataclasses.replace(config, train=configure(shift=0.0).train),
                         rng=np.random.default_rng(0)).patches  # fmt: skip
     np.testing.assert_array_equal(clip[:9], sharp[:9])
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0, 3.0])
+def test_a_coarse_patch_has_less_detail_and_its_object_in_the_same_place(factor):
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (2, 60, 60, 3), dtype=np.uint8)
+    found = coarsen(noise, factor)
+    assert found.shape == noise.shape
+    if factor == 1:
+        np.testing.assert_array_equal(found, noise)
+    else:
+        assert found.std() < 0.75 * noise.std() / (factor - 1)
+    square = np.zeros((1, 60, 60, 3), np.uint8)
+    square[0, 20:40, 10:30] = 200
+    across = coarsen(square, factor)[0, ..., 0].astype(float)
+    rows, columns = np.indices(across.shape)
+    middle = (np.sum(rows * across) / across.sum(), np.sum(columns * across) / across.sum())
+    np.testing.assert_allclose(middle, (29.5, 19.5), atol=0.1)
+
+
+def test_coarse_clips_are_coarse_in_all_frames(rectangles):
+    config = configure(coarse=0.0)
+    fine, coarse = (
+        sample_clip(rectangles(1), c, rng=np.random.default_rng(3)) for c in (config, configure(coarse=1.0))
+    )
+    detail = lambda clip: np.abs(np.diff(clip.patches.astype(int), axis=2)).max(axis=(1, 2, 3))  # noqa: E731
+    np.testing.assert_array_equal(fine.boxes_cxcywh, coarse.boxes_cxcywh)
+    assert np.all(detail(coarse) <= detail(fine))
+    assert np.mean(detail(coarse)) < 0.9 * np.mean(detail(fine))
