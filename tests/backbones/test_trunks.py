@@ -162,7 +162,7 @@ def test_maps_have_the_shape_of_the_config(name):
     backbone, m = make_backbone(config), config.model
     params = jax.eval_shape(lambda: backbone.init(key=jax.random.key(0)))
     patches = jax.ShapeDtypeStruct((2, m.patch_size, m.patch_size, 3), jnp.uint8)
-    levels = jax.eval_shape(backbone.trunk, params, patches)
+    levels = jax.eval_shape(lambda p, x: backbone.levels(p, backbone.trunk(p, x)), params, patches)
     assert [level.shape[-1] for level in levels] == list(backbone.extractor.level_channels)
     features = jax.eval_shape(backbone.features, params, patches)
     assert features.shape == (2, m.map_size, m.map_size, backbone.channels)

@@ -9,6 +9,7 @@ import pytest
 
 from roam_jax.tracking.geometry import roi_of_box
 from roam_jax.tracking.online import Online, first_rois, search_rois
+from roam_jax.tracking.scoring import Choice
 
 
 def same(ours, theirs, atol=0.0):
@@ -182,6 +183,7 @@ def test_a_box_is_taken_again_where_its_middle_is(config, online):
     boxes = np.zeros((1, side, side, 4), np.float32)
     boxes[0, ..., 2] = np.arange(side)[:, None] * 100 + np.arange(side)  # width tells the cell
     boxes[0, 3, 4, :2] = (np.array([6.25, 9.0]) - (side - 1) / 2) * stride
-    index = jnp.asarray(3 * side + 4)
-    assert float(online._refine(jnp.asarray(boxes), index)[2]) == 304
-    assert float(refined._refine(jnp.asarray(boxes), index)[2]) == pytest.approx(906.25, rel=1e-5)
+    one = jnp.float32(1.0)
+    choice = Choice(jnp.asarray(3 * side + 4), one, jnp.zeros(side * side), one, jnp.asarray(False))
+    assert float(online._refine(jnp.asarray(boxes), choice)[2]) == 304
+    assert float(refined._refine(jnp.asarray(boxes), choice)[2]) == pytest.approx(906.25, rel=1e-5)

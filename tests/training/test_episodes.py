@@ -86,7 +86,7 @@ def test_which_frame_goes_where(config, episode, batch):
 
 def test_filter_sizes_follow_the_boxes(config, episode, batch):
     boxes, t, m = clip(batch, 0)[1], config.train, config.model
-    sizes = [np.exp(np.log(boxes[:FIRST, 2:]).mean(axis=0))]  # of the first frame: the middle of its samples
+    sizes = [jnp.exp(jnp.log(boxes[:FIRST, 2:]).mean(axis=0))]  # of the first frame: the middle of its samples
     sizes += [boxes[FIRST + t.look_ahead * k, 2:] for k in range(1, t.updates)]
     expected = [filter_size(wh, m.target_side_patch, m.filter_scale, m.stride, m.max_filter) for wh in sizes]
     np.testing.assert_array_equal(episode.phis, np.stack(expected))
