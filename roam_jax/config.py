@@ -302,7 +302,7 @@ class Config:
             ),
             online=OnlineConfig(
                 tau=10, memory=20, step_samples=5, first_samples=9, penalty=0.3, size_rate=0.35,
-                refinements=2, motion_sigma=0.8,
+                vote=5.0, motion_sigma=0.8,
             ),
             train=TrainConfig(
                 updates=1, look_ahead=10, tests=6, first_samples=5, batch=8, kappa_cf=0.5, kappa_reg=0.4,
