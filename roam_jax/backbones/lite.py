@@ -115,12 +115,11 @@ class Lite:
         if not self.tuned:
             return tuple(levels)
 
+        together = partial(self._run, top, stages=range(self.frozen, len(self.stages)), levels=self.levels)
+
         @jax.checkpoint
         def one(level: Array) -> tuple[Array, ...]:
-            return tuple(out[0] for out in self._run(top, level[None], range(self.frozen, len(self.stages))).values())
-
-        def together(level: Array) -> tuple[Array, ...]:
-            return tuple(self._run(top, level, range(self.frozen, len(self.stages))).values())
+            return tuple(out[0] for out in together(level[None]))
 
         return _one_by_one(one, together, levels[0])
 
@@ -134,15 +133,10 @@ class Lite:
 
     def _apply(self, params: dict[str, Any], patches: Array) -> tuple[Array, ...]:
         x = _relu6(_stem(params["stem"], patches)).astype(params["stem"]["w"].dtype)
-        if self.tuned:
-            *_, last = self._run(params, x, range(self.frozen), (self.frozen - 1,)).values()
-            return (last,)
-        return tuple(self._run(params, x, range(len(self.stages))).values())
+        return self._run(params, x, range(self.frozen), (self.frozen - 1,) if self.tuned else self.levels)
 
-    def _run(
-        self, params: dict[str, Any], x: Array, stages: range, levels: tuple[int, ...] | None = None
-    ) -> dict[int, Array]:
-        """Outputs of those of the stages that are levels."""
+    def _run(self, params: dict[str, Any], x: Array, stages: range, levels: tuple[int, ...]) -> tuple[Array, ...]:
+        """Outputs of `levels` after going through some stages."""
         outputs = {}
         for name, i, j in _blocks(self.stages):
             if i not in stages:
@@ -153,7 +147,7 @@ class Lite:
             y = _pointwise(layers["project"], y)
             x = y if j == 0 else x + y
             outputs[i] = x
-        return {i: outputs[i] for i in levels or self.levels}
+        return tuple(outputs[i] for i in levels)
 
     def load(self, path: str | Path = "") -> dict[str, Any]:
         """Parameters from a torch state dict of EfficientNet-Lite0, by default that of the pip package.
@@ -261,7 +255,8 @@ def depthwise(layer: dict[str, Array], x: Array, stride: int) -> Array:
 
     The kernels stay as they are in training: their gradient is zero. It would take longer than everything else.
     """
-    return _depthwise(lax.stop_gradient(layer["w"]), x, stride) + layer["b"]
+    y: Any = _depthwise(lax.stop_gradient(layer["w"]), x, stride)
+    return y + layer["b"]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from roam_jax.checkpoints import Checkpoint
 from roam_jax.config import Config
-from roam_jax.core.losses import meta_loss
+from roam_jax.core.losses import Losses, meta_loss
 from roam_jax.core.update import initial_rates
 from roam_jax.data.pipeline import ClipBatch
 from roam_jax.tracking.online import TrackerParams
@@ -140,7 +140,7 @@ def log_step(writer: Writer, step: int, report: StepReport, learned: Learned | N
         "train/refused": report.refused,
     }
     with np.errstate(invalid="ignore"):  # infinity times no weight
-        meta = meta_loss(losses, config.loss)
+        meta = meta_loss(Losses(losses.response, losses.box, losses.peak, losses.giou), config.loss)
     series = {f"train/{name}": getattr(losses, name) for name in ("update", "response", "box", "peak", "giou")}
     series |= {"train/meta": meta, "train/rate": losses.rates}
     histograms = {}
