@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from roam_jax.config import LossConfig, ModelConfig
@@ -177,8 +178,8 @@ def tracking_losses(
     )
 
 
-def meta_loss(terms: Losses, loss: LossConfig) -> Float[Array, "*t"]:
-    """(Eq. 13) Weighted sum of all terms."""
+def meta_loss(terms: Losses, loss: LossConfig) -> Float[Array | np.ndarray, "*t"]:
+    """(Eq. 13) Weighted sum of all terms; in numpy for numpy's arrays."""
     return (
         terms.response
         + loss.box_weight * terms.box

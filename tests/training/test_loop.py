@@ -38,7 +38,9 @@ class Scripted(Trainer):
         value = float(np.mean(batch.boxes_cxcywh))
         updates = self.config.train.updates
         vector = jnp.full((self.n_local, updates), value)
-        losses = MetaLoss(jnp.full(self.n_local, value), *[vector] * 5, jnp.ones((self.n_local, updates, QUANTILES)))
+        spread = jnp.ones((self.n_local, updates, QUANTILES))
+        by_update = dict.fromkeys(MetaLoss._fields, vector)
+        losses = MetaLoss(**by_update | {"total": jnp.full(self.n_local, value), "spread": spread})
         return jax.tree.map(lambda leaf: jnp.full(leaf.shape, value), learned), losses
 
 
@@ -109,8 +111,9 @@ def test_all_steps_are_made_logged_and_saved(make_job):
     assert first["scalars"]["train/refused"] == 0
     assert first["scalars"]["gradient/neck"] > 0
     assert first["series"]["train/update"] == [0.5, 0.5]
-    weights = job.config.loss
-    assert first["series"]["train/meta"] == pytest.approx([0.5 * (1 + weights.box_weight + weights.peak_weight)] * 2)
+    loss = job.config.loss
+    total = 0.5 * (1 + loss.box_weight + loss.peak_weight + loss.giou_weight)
+    assert first["series"]["train/meta"] == pytest.approx([total] * 2)
     names = {f"{group}/{branch}" for group in ("theta", "initial_rates") for branch in ("cf", "reg")}
     assert set(first["histograms"]) == names | {"rates/0", "rates/1"}
     assert "histograms" not in records[1]

@@ -38,7 +38,7 @@ COMMON = (
         (["--resume", "{tmp}"], 6, "no run to resume"),
         (["--resume", "{tmp}/run", "--seed", "1"], 2, "leave out --seed"),
         (["--resume", "{tmp}/run", "--config.train.batch=4"], 2, "leave out --config.train.batch"),
-        (["--data", "synthetic", "--output", "{tmp}/new", "--config.train.tests", "9"], 2, "train.tests must be"),
+        (["--data", "synthetic", "--output", "{tmp}/new", "--config.train.tests", "99"], 2, "train.tests must be"),
         (["--data", "synthetic", "--output", "{tmp}/new", "--processes", "2"], 2, "--coordinator"),
         (["--data", "synthetic", "--output", "{tmp}/new", "--process", "1"], 2, "--process must be"),
     ],
