@@ -32,11 +32,11 @@ class ArrayFrames(Frames):
 
 def draw_sequence(name: str, length: int, size_wh: tuple[int, int], step: tuple[int, int]) -> Sequence:
     """A bright rectangle with a dark edge that moves over a smooth background."""
-    (width, height), rng = size_wh, np.random.default_rng(len(name))
+    width, height = size_wh
     y, x = np.mgrid[:height, :width]
     pictures, boxes = [], []
     for index in range(length):
-        picture = (np.stack([x, y, x + y], axis=-1) + rng.integers(0, 30, (height, width, 3))).astype(np.uint8)
+        picture = np.stack([x, y, x + y], axis=-1).astype(np.uint8)  # without noise, which would magnify rounding
         left, top = 40 + step[0] * index, 30 + step[1] * index
         picture[top : top + 18, left : left + 24] = (40, 20, 60)
         picture[top + 3 : top + 15, left + 3 : left + 21] = (250, 220, 40)
