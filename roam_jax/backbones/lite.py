@@ -108,13 +108,10 @@ class Lite:
     def finish(
         self, top: dict[str, Any], levels: Sequence[Float[Array, "b _ _ _"]]
     ) -> tuple[Float[Array, "b _ _ _"], ...]:
-        """Levels from what `apply` returned, by the learned stages; as it is where there are none.
+        """Levels from what `apply` returned, by the learned stages, of which there must be some.
 
         A CPU keeps nothing of a patch for the backward pass and computes it again there: two thirds of the time.
         """
-        if not self.tuned:
-            return tuple(levels)
-
         together = partial(self._run, top, stages=range(self.frozen, len(self.stages)), levels=self.levels)
 
         @jax.checkpoint

@@ -101,6 +101,11 @@ def choose_anchors(
     return chosen[::-1].reshape(found.shape)
 
 
+def mean_over(values: Float[Array, "n m m"], chosen: Float[Array, "n m m"]) -> Float[Array, ""]:
+    """Mean over the chosen anchors; 0 without any."""
+    return jnp.sum(chosen * values) / jnp.maximum(jnp.sum(chosen), 1.0)
+
+
 def box_loss(
     deltas: Float[Array, "n m m 4"],
     boxes_cxcywh: Float[Array, "n 4"],
@@ -110,7 +115,7 @@ def box_loss(
     """Second term of Eq. 7: smooth L1 between predicted and true shifts, averaged over the chosen anchors."""
     targets = encode(boxes_cxcywh[:, None, None], anchors)
     errors = jnp.mean(smooth_l1(deltas - targets), axis=-1)
-    return jnp.sum(chosen * errors) / jnp.maximum(jnp.sum(chosen), 1.0)
+    return mean_over(errors, chosen)
 
 
 def giou_loss(
@@ -121,7 +126,7 @@ def giou_loss(
 ) -> Float[Array, ""]:
     """(ours) 1 - GIoU of the predicted boxes and the true ones, averaged over the chosen anchors."""
     found = generalised_overlap(decode(deltas, anchors), boxes_cxcywh[:, None, None])
-    return jnp.sum(chosen * (1 - found)) / jnp.maximum(jnp.sum(chosen), 1.0)
+    return mean_over(1 - found, chosen)
 
 
 def predict(
