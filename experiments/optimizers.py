@@ -1,22 +1,29 @@
 """The learned optimizer against SGD in the online tracker (Section 6.2): `python experiments/optimizers.py ROOT`.
 
 ROOT holds sequences in the layout of OTB. All variants share the checkpoint, its first-frame step included; only the
-later updates differ: the trained optimizer, or one fixed rate, with one or several steps per update. The rate of SGD is
-searched on the same sequences, so its best one is an upper bound of what it can do.
+later updates differ, each with one or several steps:
+
+- trained: the learned optimizer;
+- fixed: the learned rate of each coordinate, without the network that changes them (as ROAM-ConstLR);
+- begun: the rates that these began with, one for each group of coordinates;
+- SGD: one rate for all coordinates, explicit steps, searched on the same sequences: its best rate is an upper bound of
+  what it can do;
+- implicit SGD: the same rate with implicit steps where the tracker has them.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
 import tyro
 
-from roam_jax.checkpoints import Checkpoint, load_checkpoint
-from roam_jax.config import Config
+from roam_jax.checkpoints import load_checkpoint
 from roam_jax.core.update import init_meta
 from roam_jax.data.layouts import read_layout
 from roam_jax.data.sequences import DataError, Sequence
@@ -30,38 +37,41 @@ class Variant:
     """One way to update; calling it makes the tracker."""
 
     checkpoint: str
-    rate: float
-    """of SGD; 0: the trained optimizer"""
+    kind: Literal["trained", "fixed", "begun", "SGD", "implicit SGD"]
     steps: int
     """per update; 0: no updates at all"""
+    rate: float = 0.0
+    """of SGD"""
 
     @property
     def name(self) -> str:
         """For the table."""
         if not self.steps:
             return "no updates"
-        return f"{f'SGD {self.rate:.0e}' if self.rate else 'trained'}, {self.steps} step{'s'[: self.steps > 1]}"
+        return f"{self.kind}{f' {self.rate:.0e}' if self.rate else ''}, {self.steps} step{'s'[: self.steps > 1]}"
 
     def __call__(self) -> Tracker:
         """The checkpoint's tracker with these updates."""
         loaded = load_checkpoint(self.checkpoint)
         c = loaded.config
         online = replace(c.online, steps=self.steps) if self.steps else replace(c.online, tau=10**9)
-        config = replace(c, online=online)
-        if not self.rate:
+        optimizer = c.optimizer
+        if self.kind in ("fixed", "begun"):  # the network's factor of the learned rates is then 2 x 0.5
+            optimizer = replace(optimizer, kind="sgd", sgd_rate=0.5)
+        elif self.kind in ("SGD", "implicit SGD"):
+            implicit = self.kind == "implicit SGD" and optimizer.implicit_updates
+            optimizer = replace(
+                optimizer, kind="sgd", sgd_rate=self.rate, coordinate_rates=0.0, implicit_updates=implicit
+            )
+        config = replace(c, online=online, optimizer=optimizer)
+        if self.kind == "trained":
             return Tracker(loaded, config)
-        config = replace(config, optimizer=replace(c.optimizer, kind="sgd", sgd_rate=self.rate, coordinate_rates=0.0))
-        return Tracker(replace(loaded, params=without_omega(loaded, config)), config)
-
-
-def without_omega(checkpoint: Checkpoint, config: Config) -> dict:
-    """The checkpoint's parameters with an optimizer that has none."""
-    meta = checkpoint.params["meta"]
-    channels = meta["theta0"]["cf"]["reduce_w"].shape[0]
-    omega = jax.eval_shape(lambda key: init_meta(config, channels, key=key).omega, jax.random.key(0))
-    if jax.tree.leaves(omega):
-        raise ValueError(f"optimizer {config.optimizer.kind} has parameters, which would have to be trained")
-    return {**checkpoint.params, "meta": {**meta, "omega": omega}}
+        meta = loaded.params["meta"]
+        channels = meta["theta0"]["cf"]["reduce_w"].shape[0]
+        omega = init_meta(config, channels, key=jax.random.key(0)).omega
+        if self.kind == "fixed":
+            omega = {**omega, "log_rates": meta["omega"]["log_rates"]}
+        return Tracker(replace(loaded, params={**loaded.params, "meta": {**meta, "omega": omega}}), config)
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,9 @@ class Arguments:
     rates: tuple[float, ...] = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4)
     """rates of SGD"""
     steps: tuple[int, ...] = (1, 2)
-    """steps per update of the trained optimizer"""
+    """steps per update of the trained optimizer, and of its rates without the network"""
+    implicit_rates: tuple[float, ...] = (1e-5, 1e-4)
+    """rates of implicit SGD"""
     sgd_steps: tuple[int, ...] = (1, 5)
     """steps per update of SGD"""
     frames: int = 0
@@ -104,8 +116,11 @@ def main() -> None:
     sequences = read_layout("otb", arguments.root)
     if arguments.frames:
         sequences = [sequence.head(arguments.frames) for sequence in sequences]
-    variants = [Variant(arguments.checkpoint, 0.0, steps) for steps in (0, *arguments.steps)]
-    variants += [Variant(arguments.checkpoint, rate, n) for n in arguments.sgd_steps for rate in arguments.rates]
+    make = functools.partial(Variant, arguments.checkpoint)
+    variants = [make("trained", steps) for steps in (0, *arguments.steps)]
+    variants += [make(kind, steps) for kind in ("fixed", "begun") for steps in arguments.steps]
+    searched = {"SGD": arguments.rates, "implicit SGD": arguments.implicit_rates}
+    variants += [make(kind, n, r) for kind, rates in searched.items() for n in arguments.sgd_steps for r in rates]
     print(f"| updates | mean AUC | {' | '.join(s.name for s in sequences)} |")
     print("|---|---|" + "---|" * len(sequences))
     for variant in variants:

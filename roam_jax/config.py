@@ -103,13 +103,15 @@ class OptimizerConfig:
     first_steps: int = 1
     """steps with lambda0 on the first frame (1 in the paper; more: ours)"""
     implicit_iterations: int = 0
-    """iterations for the implicit first-frame step of the response filter; 0: explicit, as in the paper (ours)"""
+    """iterations for an implicit step of the response filter; 0: all steps are explicit, as in the paper (ours)"""
     implicit_lambda0: float = 100.0
     """lambda0 of the coordinates that step implicitly, before training (ours)"""
     implicit_boxes: bool = False
-    """the filters of the box regression take an implicit first-frame step too, with as many iterations (ours)"""
+    """the filters of the box regression take implicit steps too, with as many iterations (ours)"""
     implicit_box_lambda0: float = 1e-4
     """their lambda0 before training (ours)"""
+    implicit_updates: bool = False
+    """later updates are implicit where the first-frame step is, not that step alone (ours)"""
     sgd_rate: float = 7e-6
     """the one learning rate of kind 'sgd' (paper, Section 6.2)"""
 
@@ -218,6 +220,8 @@ class TrainConfig:
     """stop after so many meta-gradients in a row that are not finite (ours)"""
     hold_out: float = 0.05
     """share of the videos and pictures that are kept for validation (ours)"""
+    split_seed: int = 0
+    """seed of the choice of these and of their clips, so that runs with other seeds are judged alike (ours)"""
     validate_every: int = 500
     """steps between two validations; 0: none (ours)"""
     validate_batches: int = 2
@@ -391,6 +395,8 @@ class Config:
             raise ValueError(f"model.max_filter {m.max_filter} is below {square}, the filter of a square object")
         if min(o.tau, o.steps, o.step_samples, o.memory) < 1:
             raise ValueError("online.tau, steps, step_samples and memory must be at least 1")
+        if self.optimizer.implicit_updates and not self.optimizer.implicit_iterations:
+            raise ValueError("optimizer.implicit_updates needs optimizer.implicit_iterations of at least 1")
         t = self.train
         if min(t.updates, t.look_ahead, t.batch, t.micro_batch, t.total_steps, t.max_refused, t.save_every, t.keep) < 1:
             raise ValueError(

@@ -210,7 +210,7 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> TrainExit:
     settings, about = _settings(args)
     if args.output is not None and not args.dry_run and args.process == 0:
         runs.check_free(args.output)
-    mix = setup.read_data(settings.data, config, settings.seed)
+    mix = setup.read_data(settings.data, config)
     if about and mix.digest != about["data_digest"]:
         raise UsageError("the data are not those that the run began with: other sequences, boxes or weights")
     if args.show_batch is not None:
@@ -264,7 +264,7 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> TrainExit:
         trunk,
         current,
         about or described,
-        read_clips(mix.held_out, config, seed=settings.seed, process=process),
+        read_clips(mix.held_out, config, process=process),
         judge if first else None,
         trunk_source=(config.backbone.weights or "pip") if config.backbone.name.startswith("vgg") else "",
     )

@@ -44,25 +44,55 @@ def init_meta(config: Config, channels: int, *, key: Array) -> MetaParams:
     key_theta, key_omega = jax.random.split(key)
     theta0 = init_theta(config.model, channels, key=key_theta)
     o = config.optimizer
-    rates = jax.tree.map(lambda leaf: jnp.full(leaf.shape, o.lambda0), theta0)
-    for name, value in implicit_branches(o).items():
-        rates = rates._replace(**{name: _set_linear(getattr(rates, name), value)})
+    rates = _set_implicit(jax.tree.map(lambda leaf: jnp.full(leaf.shape, o.lambda0), theta0), o)
     count = sum(leaf.size for leaf in jax.tree.leaves(theta0))
     omega = make_optimizer(config.optimizer).init(count, key=key_omega)
+    if o.coordinate_rates and o.implicit_updates:
+        start = jax.tree.map(lambda leaf: jnp.full(leaf.shape, o.coordinate_rates), theta0)
+        omega["log_rates"] = jnp.log(ravel_pytree(_set_implicit(start, o))[0])
     return MetaParams(theta0, jax.tree.map(jnp.log, rates) if o.log_lambda0 else rates, omega)
 
 
 def implicit_branches(config: OptimizerConfig) -> dict[str, float]:
-    """Names of the branches whose first-frame step is implicit, with their lambda0 before training."""
+    """Names of the branches whose filters step implicitly, with their lambda before training."""
     if not config.implicit_iterations:
         return {}
     boxes = {"reg": config.implicit_box_lambda0} if config.implicit_boxes else {}
     return {"cf": config.implicit_lambda0, **boxes}
 
 
-def _set_linear(branch: Branch, value: float) -> Branch:
-    """The branch with its filters and bias, in which it is linear, all of that value."""
-    return branch._replace(**{name: jnp.full_like(getattr(branch, name), value) for name in ("filters", "bias")})
+def _set_implicit(rates: Theta, config: OptimizerConfig) -> Theta:
+    """Rates with those of the coordinates that step implicitly as they are before training."""
+    start = implicit_branches(config)
+    return _put_filters(rates, {name: _filled(getattr(rates, name), value) for name, value in start.items()})
+
+
+def _put_filters(theta: Theta, branches: dict[str, Branch]) -> Theta:
+    """`theta` with the filters and biases, in which a branch is linear, of the branches that are named."""
+    put = lambda name, new: getattr(theta, name)._replace(filters=new.filters, bias=new.bias)  # noqa: E731
+    return theta._replace(**{name: put(name, new) for name, new in branches.items()})
+
+
+def _filled(branch: Branch, value: float) -> Branch:
+    """A branch of that value."""
+    return jax.tree.map(lambda leaf: jnp.full_like(leaf, value), branch)
+
+
+def implicit_steps(
+    theta: Theta, rates: Theta, samples: Samples, phi: Float[Array, "*g 2"], config: Config, scale: Theta | None
+) -> dict[str, Branch]:
+    """The branches whose filters step implicitly (`implicit.py`), after one step from `theta` with `rates`."""
+    iterations, stepped = config.optimizer.implicit_iterations, {}
+    for name in implicit_branches(config.optimizer):
+        branch, lam = getattr(theta, name), getattr(rates, name)
+        epsilon = None if scale is None else getattr(scale, name)
+        if name == "cf":
+            stepped[name] = implicit_response_step(branch, lam, samples, phi, config.model, iterations, epsilon)
+        else:
+            stepped[name] = implicit_box_step(
+                branch, lam, samples, phi, config.model, config.loss, iterations, epsilon
+            )  # fmt: skip
+    return stepped
 
 
 def initial_rates(meta: MetaParams, config: Config) -> Theta:
@@ -93,8 +123,8 @@ def first_update(
 
     One step, or `optimizer.first_steps` of them with the same rates. With `optimizer.implicit_iterations` the filter
     and bias of the response take one implicit step before (`implicit.py`), and with `optimizer.implicit_boxes` those of
-    the box regression; they take none with the others: where they have
-    not fitted yet, the others' gradients can be huge. The rates that they hand on to the optimizer are zero.
+    the box regression; they take none with the others: where they have not fitted yet, the others' gradients can be
+    huge. The optimizer is handed their rates where they step implicitly in later updates too, and zeros otherwise.
 
     Args:
         meta: lambda0 and the optimizer, whose recurrent state starts here.
@@ -105,25 +135,19 @@ def first_update(
         scale: epsilon of the random filter scaling (Eq. 15).
     """
     rates = initial_rates(meta, config)
-    for name in implicit_branches(config.optimizer):
-        epsilon = None if scale is None else getattr(scale, name)
-        branch, lam = getattr(theta0, name), getattr(rates, name)
-        iterations, c = config.optimizer.implicit_iterations, config
-        if name == "cf":
-            branch = implicit_response_step(branch, lam, samples, phi, c.model, iterations, epsilon)
-        else:
-            branch = implicit_box_step(branch, lam, samples, phi, c.model, c.loss, iterations, epsilon)
-        theta0 = theta0._replace(**{name: branch})
-        rates = rates._replace(**{name: _set_linear(lam, 0.0)})
+    stepped = implicit_steps(theta0, rates, samples, phi, config, scale)
+    theta0 = _put_filters(theta0, stepped)
+    explicit = _put_filters(rates, {name: _filled(branch, 0.0) for name, branch in stepped.items()})
 
     def step(theta, _):
         loss, gradient = loss_and_gradient(theta, samples, phi, config, scale)
-        return jax.tree.map(lambda t, r, g: t - r * g, theta, rates, gradient), loss
+        return jax.tree.map(lambda t, r, g: t - r * g, theta, explicit, gradient), loss
 
     # A loop, not repeated code: a fraction of the time to compile.
     theta, losses = jax.lax.scan(step, theta0, length=config.optimizer.first_steps)
     count = sum(leaf.size for leaf in jax.tree.leaves(theta))
-    return ModelState(theta, rates, make_optimizer(config.optimizer).start(count)), losses[0]
+    handed_on = rates if config.optimizer.implicit_updates else explicit
+    return ModelState(theta, handed_on, make_optimizer(config.optimizer).start(count)), losses[0]
 
 
 def update(
@@ -136,6 +160,9 @@ def update(
     truncate: bool = True,
 ) -> tuple[ModelState, Float[Array, ""]]:
     """(Eq. 9-11) One recurrent step: loss and gradient, learning rates from the optimizer, gradient descent.
+
+    With `optimizer.implicit_updates` the coordinates whose first-frame step is implicit step so here too, with the
+    rates that the optimizer emits for them.
 
     Args:
         omega: parameters of the optimizer.
@@ -157,8 +184,10 @@ def update(
     flat_rates, flat_gradient = ravel_pytree(rates)[0], ravel_pytree(gradient)[0]
     inputs = stack_inputs(flat_rates, flat_gradient, flat_theta, loss, config.optimizer)
     new_rates, carry = make_optimizer(config.optimizer).apply(omega, inputs, state.carry)
-    new_theta = flat_theta - new_rates * flat_gradient
-    return ModelState(unravel(new_theta), unravel(new_rates), carry), loss
+    new_theta, new_rates = unravel(flat_theta - new_rates * flat_gradient), unravel(new_rates)
+    if config.optimizer.implicit_updates:
+        new_theta = _put_filters(new_theta, implicit_steps(theta, new_rates, samples, phi, config, scale))
+    return ModelState(new_theta, new_rates, carry), loss
 
 
 def is_finite(tree: Any) -> Array:

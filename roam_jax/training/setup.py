@@ -53,16 +53,17 @@ class Settings:
     """frames of each that count; 0: all"""
 
 
-def read_data(texts: ListOf[str], config: Config, seed: int) -> Mix:
+def read_data(texts: ListOf[str], config: Config) -> Mix:
     """Sequences to learn from and held-out ones.
 
     Raises:
         DataError: a source is written wrongly or cannot be read.
     """
+    t = config.train
     if tuple(texts) != (SYNTHETIC,):
-        return load_mix([parse_source(text) for text in texts], hold_out=config.train.hold_out, seed=seed)
+        return load_mix([parse_source(text) for text in texts], hold_out=t.hold_out, seed=t.split_seed)
     drawn = [synthetic_sequence(number) for number in range(SYNTHETIC_COUNT)]
-    count = round(config.train.hold_out * len(drawn))
+    count = round(t.hold_out * len(drawn))
     train, held_out = drawn[count:], drawn[:count]
     return Mix(train, held_out, {SYNTHETIC: 1.0}, digest_sequences(drawn))
 
@@ -98,8 +99,8 @@ def begin(settings: Settings, config: Config) -> tuple[Learned | None, dict[str,
 
     Without a checkpoint the backbone's neck holds nothing but the learned stages of the trunk, where there are any.
 
-    Where the configuration has more blocks in the neck than the checkpoint these are new, nearly zero, and so is an
-    optimizer of another kind or form.
+    Where the configuration has more blocks in the neck than the checkpoint these are new, nearly zero. An optimizer of
+    another kind or form is new, and so is one whose rates are for implicit steps where the checkpoint's are not.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged.
@@ -119,7 +120,8 @@ def begin(settings: Settings, config: Config) -> tuple[Learned | None, dict[str,
     new = jax.jit(lambda key: params_to_dict(init_params(config, key=key)))(jax.random.key(settings.seed))
     backbone = make_backbone(config).join(trunk, {**new["backbone"]["neck"], **before["neck"]})
     meta = dict(checkpoint.params["meta"])
-    if tree_shapes(meta["omega"]) != tree_shapes(new["meta"]["omega"]):
+    same_steps = checkpoint.config.optimizer.implicit_updates == config.optimizer.implicit_updates
+    if not same_steps or tree_shapes(meta["omega"]) != tree_shapes(new["meta"]["omega"]):
         meta["omega"] = new["meta"]["omega"]
     params = params_from_dict({"meta": meta, "backbone": backbone}, config)
     return Learned(params.meta, params.backbone["neck"]), jax.tree.map(np.asarray, params.backbone)

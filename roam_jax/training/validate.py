@@ -55,7 +55,7 @@ class Validation:
         return numbers
 
 
-def read_clips(held_out: ListOf[Sequence], config: Config, *, seed: int, process: tuple[int, int]) -> list[ClipBatch]:
+def read_clips(held_out: ListOf[Sequence], config: Config, *, process: tuple[int, int]) -> list[ClipBatch]:
     """The same `train.validate_batches` batches for the whole run, this process's rows of them.
 
     Raises:
@@ -63,7 +63,7 @@ def read_clips(held_out: ListOf[Sequence], config: Config, *, seed: int, process
     """
     if not held_out or not config.train.validate_batches:
         return []
-    batches = make_pipeline(held_out, config, seed=seed, process=process)
+    batches = make_pipeline(held_out, config, seed=config.train.split_seed, process=process)
     return list(islice(batches, config.train.validate_batches))
 
 

@@ -11,7 +11,7 @@ from roam_jax.config import Config, LossConfig
 from roam_jax.core.implicit import implicit_box_step, implicit_response_step
 from roam_jax.core.losses import anchors_of, box_loss, predict, response_loss
 from roam_jax.core.scaling import divide, draw_scale
-from roam_jax.core.update import first_update, init_meta, initial_rates
+from roam_jax.core.update import first_update, init_meta, initial_rates, update
 
 PHI = jnp.array([7.0, 5.0])
 ENOUGH = 40
@@ -106,6 +106,36 @@ def test_first_update_fits_the_response_and_hands_on_no_rates_for_it(config, met
     assert not np.any(state.rates.cf.filters)
     assert np.all(state.rates.reg.filters > 0)
     np.testing.assert_array_equal(state.theta.reg.filters, slow.theta.reg.filters)
+
+
+def test_later_updates_step_implicitly_with_the_emitted_rates(config, samples, make_samples):
+    config = dataclasses.replace(
+        config,
+        optimizer=dataclasses.replace(
+            config.optimizer, implicit_boxes=True, implicit_box_lambda0=1e-2, implicit_updates=True,
+            coordinate_rates=1e-4, output_bias=0.0,
+        ),
+    )  # fmt: skip
+    explicit = dataclasses.replace(
+        config, optimizer=dataclasses.replace(config.optimizer, implicit_updates=False)
+    )  # fmt: skip
+    start = init_meta(config, samples.features.shape[-1], key=jax.random.key(0))
+    first, _ = jax.jit(lambda m: first_update(m, m.theta0, samples, PHI, config))(start)
+    np.testing.assert_allclose(first.rates.cf.filters, 3.0, rtol=1e-5)
+    later = make_samples(config, 3, 2)
+    after, loss = jax.jit(lambda m: update(m.omega, first, later, PHI, config))(start)
+    plain, same_loss = jax.jit(lambda m: update(m.omega, first, later, PHI, explicit))(start)
+    for rates, begun in ((after.rates.cf.filters, 3.0), (after.rates.reg.bias, 1e-2), (after.rates.cf.reduce_w, 1e-4)):
+        assert np.all((rates > 0) & (rates < 2 * begun))
+    wanted = implicit_response_step(first.theta.cf, after.rates.cf, later, PHI, config.model, ENOUGH)
+    boxes = implicit_box_step(first.theta.reg, after.rates.reg, later, PHI, config.model, config.loss, ENOUGH)
+    for branch, implicit, other in (("cf", wanted, plain.theta.cf), ("reg", boxes, plain.theta.reg)):
+        moved = getattr(after.theta, branch)
+        for name in ("filters", "bias"):
+            np.testing.assert_allclose(getattr(moved, name), getattr(implicit, name), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(moved.reduce_w, other.reduce_w, rtol=1e-6)
+    assert loss == same_loss
+    assert loss_of(after.theta.cf, after.theta, later, config) < loss_of(first.theta.cf, first.theta, later, config)
 
 
 def test_meta_gradient_is_that_of_finite_differences(config, meta, samples, make_samples):
