@@ -103,15 +103,15 @@ class OptimizerConfig:
     first_steps: int = 1
     """steps with lambda0 on the first frame (1 in the paper; more: ours)"""
     implicit_iterations: int = 0
-    """iterations for an implicit step of the response filter; 0: all steps are explicit, as in the paper (ours)"""
+    """iterations for the implicit first-frame step of the response filter; 0: explicit, as in the paper (ours)"""
     implicit_lambda0: float = 100.0
     """lambda0 of the coordinates that step implicitly, before training (ours)"""
     implicit_boxes: bool = False
-    """the filters of the box regression take implicit steps too, with as many iterations (ours)"""
+    """the filters of the box regression take an implicit first-frame step too, with as many iterations (ours)"""
     implicit_box_lambda0: float = 1e-4
     """their lambda0 before training (ours)"""
     implicit_updates: bool = False
-    """later updates are implicit where the first-frame step is, not that step alone (ours)"""
+    """the response filter steps implicitly in later updates too, from rates that begin at `implicit_lambda0` (ours)"""
     sgd_rate: float = 7e-6
     """the one learning rate of kind 'sgd' (paper, Section 6.2)"""
 

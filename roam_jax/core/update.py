@@ -44,27 +44,23 @@ def init_meta(config: Config, channels: int, *, key: Array) -> MetaParams:
     key_theta, key_omega = jax.random.split(key)
     theta0 = init_theta(config.model, channels, key=key_theta)
     o = config.optimizer
-    rates = _set_implicit(jax.tree.map(lambda leaf: jnp.full(leaf.shape, o.lambda0), theta0), o)
+    rates = jax.tree.map(lambda leaf: jnp.full(leaf.shape, o.lambda0), theta0)
+    rates = _put_filters(rates, {name: _filled(getattr(rates, name), v) for name, v in implicit_branches(o).items()})
     count = sum(leaf.size for leaf in jax.tree.leaves(theta0))
     omega = make_optimizer(config.optimizer).init(count, key=key_omega)
     if o.coordinate_rates and o.implicit_updates:
         start = jax.tree.map(lambda leaf: jnp.full(leaf.shape, o.coordinate_rates), theta0)
-        omega["log_rates"] = jnp.log(ravel_pytree(_set_implicit(start, o))[0])
+        start = _put_filters(start, {"cf": _filled(start.cf, o.implicit_lambda0)})
+        omega["log_rates"] = jnp.log(ravel_pytree(start)[0])
     return MetaParams(theta0, jax.tree.map(jnp.log, rates) if o.log_lambda0 else rates, omega)
 
 
 def implicit_branches(config: OptimizerConfig) -> dict[str, float]:
-    """Names of the branches whose filters step implicitly, with their lambda before training."""
+    """Names of the branches whose filters take an implicit first-frame step, with their lambda0 before training."""
     if not config.implicit_iterations:
         return {}
     boxes = {"reg": config.implicit_box_lambda0} if config.implicit_boxes else {}
     return {"cf": config.implicit_lambda0, **boxes}
-
-
-def _set_implicit(rates: Theta, config: OptimizerConfig) -> Theta:
-    """Rates with those of the coordinates that step implicitly as they are before training."""
-    start = implicit_branches(config)
-    return _put_filters(rates, {name: _filled(getattr(rates, name), value) for name, value in start.items()})
 
 
 def _put_filters(theta: Theta, branches: dict[str, Branch]) -> Theta:
@@ -78,21 +74,16 @@ def _filled(branch: Branch, value: float) -> Branch:
     return jax.tree.map(lambda leaf: jnp.full_like(leaf, value), branch)
 
 
-def implicit_steps(
-    theta: Theta, rates: Theta, samples: Samples, phi: Float[Array, "*g 2"], config: Config, scale: Theta | None
-) -> dict[str, Branch]:
-    """The branches whose filters step implicitly (`implicit.py`), after one step from `theta` with `rates`."""
-    iterations, stepped = config.optimizer.implicit_iterations, {}
-    for name in implicit_branches(config.optimizer):
-        branch, lam = getattr(theta, name), getattr(rates, name)
-        epsilon = None if scale is None else getattr(scale, name)
-        if name == "cf":
-            stepped[name] = implicit_response_step(branch, lam, samples, phi, config.model, iterations, epsilon)
-        else:
-            stepped[name] = implicit_box_step(
-                branch, lam, samples, phi, config.model, config.loss, iterations, epsilon
-            )  # fmt: skip
-    return stepped
+def implicit_step(
+    name: str, theta: Theta, rates: Theta, samples: Samples, phi: Float[Array, "*g 2"], config: Config,
+    scale: Theta | None,
+) -> Branch:  # fmt: skip
+    """The branch of that name after an implicit step of its filters from `theta` with `rates` (`implicit.py`)."""
+    branch, lam = getattr(theta, name), getattr(rates, name)
+    iterations, epsilon = config.optimizer.implicit_iterations, None if scale is None else getattr(scale, name)
+    if name == "cf":
+        return implicit_response_step(branch, lam, samples, phi, config.model, iterations, epsilon)
+    return implicit_box_step(branch, lam, samples, phi, config.model, config.loss, iterations, epsilon)
 
 
 def initial_rates(meta: MetaParams, config: Config) -> Theta:
@@ -124,7 +115,7 @@ def first_update(
     One step, or `optimizer.first_steps` of them with the same rates. With `optimizer.implicit_iterations` the filter
     and bias of the response take one implicit step before (`implicit.py`), and with `optimizer.implicit_boxes` those of
     the box regression; they take none with the others: where they have not fitted yet, the others' gradients can be
-    huge. The optimizer is handed their rates where they step implicitly in later updates too, and zeros otherwise.
+    huge. The optimizer is handed their rates if later updates are implicit too, and zeros otherwise.
 
     Args:
         meta: lambda0 and the optimizer, whose recurrent state starts here.
@@ -135,7 +126,10 @@ def first_update(
         scale: epsilon of the random filter scaling (Eq. 15).
     """
     rates = initial_rates(meta, config)
-    stepped = implicit_steps(theta0, rates, samples, phi, config, scale)
+    stepped = {
+        name: implicit_step(name, theta0, rates, samples, phi, config, scale)
+        for name in implicit_branches(config.optimizer)
+    }
     theta0 = _put_filters(theta0, stepped)
     explicit = _put_filters(rates, {name: _filled(branch, 0.0) for name, branch in stepped.items()})
 
@@ -146,7 +140,7 @@ def first_update(
     # A loop, not repeated code: a fraction of the time to compile.
     theta, losses = jax.lax.scan(step, theta0, length=config.optimizer.first_steps)
     count = sum(leaf.size for leaf in jax.tree.leaves(theta))
-    handed_on = rates if config.optimizer.implicit_updates else explicit
+    handed_on = explicit._replace(cf=rates.cf) if config.optimizer.implicit_updates else explicit
     return ModelState(theta, handed_on, make_optimizer(config.optimizer).start(count)), losses[0]
 
 
@@ -161,8 +155,9 @@ def update(
 ) -> tuple[ModelState, Float[Array, ""]]:
     """(Eq. 9-11) One recurrent step: loss and gradient, learning rates from the optimizer, gradient descent.
 
-    With `optimizer.implicit_updates` the coordinates whose first-frame step is implicit step so here too, with the
-    rates that the optimizer emits for them.
+    With `optimizer.implicit_updates` filter and bias of the response step implicitly here too, with the rates that the
+    optimizer emits for them. The box regression does not: what it learned from the first frame is better than what it
+    would from boxes that the tracker itself found.
 
     Args:
         omega: parameters of the optimizer.
@@ -186,7 +181,8 @@ def update(
     new_rates, carry = make_optimizer(config.optimizer).apply(omega, inputs, state.carry)
     new_theta, new_rates = unravel(flat_theta - new_rates * flat_gradient), unravel(new_rates)
     if config.optimizer.implicit_updates:
-        new_theta = _put_filters(new_theta, implicit_steps(theta, new_rates, samples, phi, config, scale))
+        stepped = implicit_step("cf", theta, new_rates, samples, phi, config, scale)
+        new_theta = _put_filters(new_theta, {"cf": stepped})
     return ModelState(new_theta, new_rates, carry), loss
 
 

@@ -109,31 +109,26 @@ def test_first_update_fits_the_response_and_hands_on_no_rates_for_it(config, met
 
 
 def test_later_updates_step_implicitly_with_the_emitted_rates(config, samples, make_samples):
-    config = dataclasses.replace(
-        config,
-        optimizer=dataclasses.replace(
-            config.optimizer, implicit_boxes=True, implicit_box_lambda0=1e-2, implicit_updates=True,
-            coordinate_rates=1e-4, output_bias=0.0,
-        ),
-    )  # fmt: skip
-    explicit = dataclasses.replace(
-        config, optimizer=dataclasses.replace(config.optimizer, implicit_updates=False)
-    )  # fmt: skip
+    optimizer = dataclasses.replace(
+        config.optimizer, implicit_boxes=True, implicit_updates=True, coordinate_rates=1e-4, output_bias=0.0
+    )
+    config = dataclasses.replace(config, optimizer=optimizer)
+    explicit = dataclasses.replace(config, optimizer=dataclasses.replace(optimizer, implicit_updates=False))
     start = init_meta(config, samples.features.shape[-1], key=jax.random.key(0))
     first, _ = jax.jit(lambda m: first_update(m, m.theta0, samples, PHI, config))(start)
     np.testing.assert_allclose(first.rates.cf.filters, 3.0, rtol=1e-5)
     later = make_samples(config, 3, 2)
     after, loss = jax.jit(lambda m: update(m.omega, first, later, PHI, config))(start)
     plain, same_loss = jax.jit(lambda m: update(m.omega, first, later, PHI, explicit))(start)
-    for rates, begun in ((after.rates.cf.filters, 3.0), (after.rates.reg.bias, 1e-2), (after.rates.cf.reduce_w, 1e-4)):
-        assert np.all((rates > 0) & (rates < 2 * begun))
+    assert not np.any(first.rates.reg.filters)
+    for rates, begun in ((after.rates.cf, 3.0), (after.rates.reg, 1e-4)):
+        assert np.all((rates.filters > 0) & (rates.filters < 2 * begun))
+        assert np.all((rates.reduce_w > 0) & (rates.reduce_w < 2e-4))
     wanted = implicit_response_step(first.theta.cf, after.rates.cf, later, PHI, config.model, ENOUGH)
-    boxes = implicit_box_step(first.theta.reg, after.rates.reg, later, PHI, config.model, config.loss, ENOUGH)
-    for branch, implicit, other in (("cf", wanted, plain.theta.cf), ("reg", boxes, plain.theta.reg)):
-        moved = getattr(after.theta, branch)
-        for name in ("filters", "bias"):
-            np.testing.assert_allclose(getattr(moved, name), getattr(implicit, name), rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(moved.reduce_w, other.reduce_w, rtol=1e-6)
+    for name in ("filters", "bias"):
+        np.testing.assert_allclose(getattr(after.theta.cf, name), getattr(wanted, name), rtol=1e-3, atol=1e-5)
+    np.testing.assert_array_equal(after.theta.cf.reduce_w, plain.theta.cf.reduce_w)
+    jax.tree.map(np.testing.assert_array_equal, after.theta.reg, plain.theta.reg)
     assert loss == same_loss
     assert loss_of(after.theta.cf, after.theta, later, config) < loss_of(first.theta.cf, first.theta, later, config)
 
