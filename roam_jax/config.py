@@ -299,29 +299,29 @@ class Config:
                 patch_size=224, roi_scale=4.5, stride=8, map_size=28, base_filter=9, max_filter=23,
                 reduced_channels=32, init_scale=1e-2,
             ),
-            loss=LossConfig(top_anchors=16, box_weight=20.0, peak_weight=0.2, giou_weight=1.0),
+            loss=LossConfig(top_anchors=16, box_weight=20.0, peak_weight=1.0, giou_weight=1.0),
             optimizer=OptimizerConfig(
                 inputs="log", coordinate_rates=1e-5, output_bias=0.0, lambda0=2e-6, log_lambda0=True,
-                implicit_iterations=8, implicit_boxes=True,
+                implicit_iterations=8, implicit_boxes=True, implicit_updates=True,
             ),
             online=OnlineConfig(
-                tau=10, memory=20, step_samples=5, first_samples=9, penalty=0.3, size_rate=0.35,
+                tau=10, memory=10, step_samples=10, first_samples=9, penalty=0.3, size_rate=0.35,
                 vote=5.0, motion_sigma=0.8,
             ),
             train=TrainConfig(
                 updates=1, look_ahead=10, tests=6, first_samples=5, batch=8, kappa_cf=0.5, kappa_reg=0.4,
                 scale_first=False, model_rate=4e-4, lambda_rate=1e-2, optimizer_rate=0.0, neck_rate=1e-3, top_rate=1e-4,
-                schedule="cosine", warmup_steps=50, epochs=1, steps_per_epoch=1600, shift=0.36, scale=0.25,
-                stretch=0.12, max_stride=6, box_noise=0.06, coarse=0.3,
+                schedule="cosine", warmup_steps=50, epochs=1, steps_per_epoch=2200, shift=0.36, scale=0.25,
+                stretch=0.12, max_stride=6, box_noise=0.06, coarse=0.1,
             ),
         )  # fmt: skip
 
     @classmethod
     def lite_optimizer(cls) -> Config:
-        """`lite` with the training of its optimizer alone: eight updates per clip, everything else held."""
+        """`lite` with the training of its optimizer alone: five updates per clip, everything else held."""
         lite = cls.lite()
         train = dataclasses.replace(
-            lite.train, updates=8, look_ahead=5, tests=2, first_samples=0, model_rate=0.0, lambda_rate=0.0,
+            lite.train, updates=5, look_ahead=10, tests=2, first_samples=0, model_rate=0.0, lambda_rate=0.0,
             optimizer_rate=2e-3, coordinate_rate=2e-2, neck_rate=0.0, top_rate=0.0, steps_per_epoch=300, max_stride=3,
         )  # fmt: skip
         return dataclasses.replace(lite, train=train)

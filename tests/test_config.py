@@ -68,6 +68,7 @@ def test_unknown_names():
         ("online", {"memory": 0}, "must be at least 1"),
         ("online", {"steps": 0}, "must be at least 1"),
         ("online", {"step_samples": -1}, "must be at least 1"),
+        ("optimizer", {"implicit_updates": True}, "needs optimizer.implicit_iterations"),
     ],
 )
 def test_check(section, changes, message):

@@ -65,6 +65,22 @@ def test_new_blocks_are_nearly_zero_and_another_optimizer_is_new(config, saved):
     np.testing.assert_allclose(np.exp(learned.meta.omega["log_rates"]), 1e-4, rtol=1e-5)
 
 
+def test_an_optimizer_of_explicit_steps_is_not_taken_for_implicit_ones(tmp_path, config):
+    explicit = replace(
+        config, optimizer=replace(config.optimizer, coordinate_rates=1e-4, implicit_iterations=2, implicit_lambda0=3.0)
+    )
+    params = jax.jit(lambda key: params_to_dict(init_params(explicit, key=key)))(jax.random.key(7))
+    save_checkpoint(tmp_path / "explicit", Checkpoint(explicit, jax.tree.map(np.asarray, params), "of a test"))
+    kept, _ = begin_from(str(tmp_path / "explicit"), explicit)
+    assert equal(kept.meta.omega, params["meta"]["omega"])
+    implicit = replace(explicit, optimizer=replace(explicit.optimizer, implicit_updates=True))
+    learned, _ = begin_from(str(tmp_path / "explicit"), implicit)
+    rates = np.exp(learned.meta.omega["log_rates"])
+    count = sum(x.size for x in (learned.meta.theta0.cf.filters, learned.meta.theta0.cf.bias))
+    assert np.sum(np.isclose(rates, 3.0)) == count
+    assert np.sum(np.isclose(rates, 1e-4)) == rates.size - count
+
+
 def test_stages_that_were_frozen_begin_as_they_were():
     config = load_checkpoint("lite").config
     config = replace(config, backbone=replace(config.backbone, tuned_stages=3))
