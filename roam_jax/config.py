@@ -302,7 +302,7 @@ class Config:
             loss=LossConfig(top_anchors=16, box_weight=20.0, peak_weight=1.0, giou_weight=1.0),
             optimizer=OptimizerConfig(
                 inputs="log", coordinate_rates=1e-5, output_bias=0.0, lambda0=2e-6, log_lambda0=True,
-                implicit_iterations=8, implicit_boxes=True, implicit_updates=True,
+                implicit_iterations=16, implicit_boxes=True, implicit_updates=True,
             ),
             online=OnlineConfig(
                 tau=10, memory=10, step_samples=10, first_samples=9, penalty=0.3, size_rate=0.35,
