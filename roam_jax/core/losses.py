@@ -15,6 +15,10 @@ from roam_jax.core.correlate import Method
 from roam_jax.core.model import Theta, regress, respond
 
 
+NO_LABEL = 1e-9
+"""label of a place that is nowhere near the object, in the peak term"""
+
+
 class Samples(NamedTuple):
     """Updating samples (F_j, M_j, B_j) of Eq. 12; a leading axis g is there where g clips share one theta."""
 
@@ -66,14 +70,14 @@ def peak_loss(
 ) -> Float[Array, ""]:
     """(ours) How badly the place of the maximum is known, in nats: 0 is best.
 
-    Divergence of the softmax of `sharpness` x response from the label map, both as distributions over the cells,
-    averaged over the samples. Unlike a squared error it goes on pushing all look-alikes below the object.
+    Minus the logarithm of the label that one expects at a cell drawn from the softmax of `sharpness` x response,
+    averaged over the samples. Unlike a squared error it goes on pushing all look-alikes below the object; unlike the
+    divergence from the label map it does not punish a response for being high where it should be.
     """
     rows = lambda maps: maps.reshape(maps.shape[0], -1)  # noqa: E731
-    wanted = rows(labels) / jnp.maximum(rows(labels).sum(axis=1, keepdims=True), 1e-6)
     logs = jax.nn.log_softmax(sharpness * rows(response), axis=1)
-    divergence = jnp.sum(jax.scipy.special.xlogy(wanted, wanted) - wanted * logs, axis=1)
-    return jnp.sum(weights * divergence) / jnp.maximum(jnp.sum(weights), 1.0)
+    expected = jax.nn.logsumexp(logs, axis=1, b=rows(labels) + NO_LABEL)
+    return -jnp.sum(weights * expected) / jnp.maximum(jnp.sum(weights), 1.0)
 
 
 def choose_anchors(
