@@ -14,8 +14,7 @@ from roam_jax.core.boxes import anchor_boxes, decode, encode, generalised_overla
 from roam_jax.core.correlate import Method
 from roam_jax.core.model import Theta, regress, respond
 
-
-NO_LABEL = 1e-9
+NO_LABEL = 1e-12
 """label of a place that is nowhere near the object, in the peak term"""
 
 
