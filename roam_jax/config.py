@@ -305,7 +305,7 @@ class Config:
                 implicit_iterations=16, implicit_boxes=True, implicit_updates=True,
             ),
             online=OnlineConfig(
-                tau=10, memory=10, step_samples=10, first_samples=9, penalty=0.3, size_rate=0.35,
+                tau=10, steps=1, memory=10, step_samples=10, first_samples=9, penalty=0.3, size_rate=0.37,
                 vote=5.0, motion_sigma=0.8,
             ),
             train=TrainConfig(
