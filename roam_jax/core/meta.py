@@ -84,15 +84,16 @@ def unroll(meta: MetaParams, episode: Episode, config: Config, scale: Theta | No
         )  # fmt: skip
         return state, (loss, judge(state, test, phi), _summarise(state.rates))
 
-    later = (episode.updates, at(episode.tests, slice(1, None)), episode.phis[1:])
-    # Truncated, an update keeps little for the backward pass; the full gradient recomputes it instead.
-    step = jax.checkpoint(body) if config.train.full_gradient else body
-    _, (losses, tests, rates) = jax.lax.scan(step, state, later)
-    join = lambda one, many: jnp.concatenate([one[None], many])  # noqa: E731
-    test, (mean, spread) = jax.tree.map(join, (first_test, first_rates), (tests, rates))
+    seen = jax.tree.map(lambda x: x[None], (first_loss, first_test, first_rates))
+    if len(episode.phis) > 1:
+        later = (episode.updates, at(episode.tests, slice(1, None)), episode.phis[1:])
+        # Truncated, an update keeps little for the backward pass; the full gradient recomputes it instead.
+        step = jax.checkpoint(body) if config.train.full_gradient else body
+        seen = jax.tree.map(lambda one, many: jnp.concatenate([one, many]), seen, jax.lax.scan(step, state, later)[1])
+    losses, test, (mean, spread) = seen
     return MetaLoss(
         jnp.mean(meta_loss(test, config.loss)),
-        join(first_loss, losses),
+        losses,
         *test,
         rates=mean,
         spread=spread,
