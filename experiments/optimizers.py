@@ -9,6 +9,8 @@ later updates differ, each with one or several steps:
 - SGD: one rate for all coordinates, explicit steps, searched on the same sequences: its best rate is an upper bound of
   what it can do;
 - implicit SGD: the same rate with implicit steps where the tracker has them.
+
+Of a checkpoint without learned rates, or without implicit updates, there are no such variants.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ class Variant:
         if self.kind in ("fixed", "begun"):  # the network's factor of the learned rates is then 2 x 0.5
             optimizer = replace(optimizer, kind="sgd", sgd_rate=0.5)
         elif self.kind in ("SGD", "implicit SGD"):
-            implicit = self.kind == "implicit SGD" and optimizer.implicit_updates
+            implicit = self.kind == "implicit SGD"
             optimizer = replace(
                 optimizer, kind="sgd", sgd_rate=self.rate, coordinate_rates=0.0, implicit_updates=implicit
             )
@@ -118,8 +120,10 @@ def main() -> None:
         sequences = [sequence.head(arguments.frames) for sequence in sequences]
     make = functools.partial(Variant, arguments.checkpoint)
     variants = [make("trained", steps) for steps in (0, *arguments.steps)]
-    variants += [make(kind, steps) for kind in ("fixed", "begun") for steps in arguments.steps]
-    searched = {"SGD": arguments.rates, "implicit SGD": arguments.implicit_rates}
+    has = load_checkpoint(arguments.checkpoint).config.optimizer
+    if has.coordinate_rates:
+        variants += [make(kind, steps) for kind in ("fixed", "begun") for steps in arguments.steps]
+    searched = {"SGD": arguments.rates, "implicit SGD": arguments.implicit_rates if has.implicit_updates else ()}
     variants += [make(kind, n, r) for kind, rates in searched.items() for n in arguments.sgd_steps for r in rates]
     print(f"| updates | mean AUC | {' | '.join(s.name for s in sequences)} |")
     print("|---|---|" + "---|" * len(sequences))

@@ -103,7 +103,7 @@ class OptimizerConfig:
     first_steps: int = 1
     """steps with lambda0 on the first frame (1 in the paper; more: ours)"""
     implicit_iterations: int = 0
-    """iterations for the implicit first-frame step of the response filter; 0: explicit, as in the paper (ours)"""
+    """iterations for an implicit first-frame step of the response filter; 0: explicit, as in the paper (ours)"""
     implicit_lambda0: float = 100.0
     """lambda0 of the coordinates that step implicitly, before training (ours)"""
     implicit_boxes: bool = False
@@ -111,7 +111,7 @@ class OptimizerConfig:
     implicit_box_lambda0: float = 1e-4
     """their lambda0 before training (ours)"""
     implicit_updates: bool = False
-    """the response filter steps implicitly in later updates too, from rates that begin at `implicit_lambda0` (ours)"""
+    """the response filter takes such steps later too, with rates that begin at `implicit_lambda0` (ours)"""
     sgd_rate: float = 7e-6
     """the one learning rate of kind 'sgd' (paper, Section 6.2)"""
 
@@ -289,7 +289,7 @@ class Config:
 
     @classmethod
     def lite(cls) -> Config:
-        """The CPU default: EfficientNet-Lite0 with a learned upper half and neck, stride 8, implicit first steps.
+        """The CPU default: EfficientNet-Lite0 with a learned upper half and neck, stride 8, implicit steps.
 
         Its training is that of everything but the optimizer: one update per clip, judged by many frames.
         """

@@ -1,4 +1,4 @@
-"""(ours) The first-frame step of a branch's filters taken implicitly: Eq. 9 with the gradient at its end.
+"""(ours) A step of a branch's filters taken implicitly, at the first frame or later: Eq. 9, the gradient at its end.
 
 Eq. 9 is one explicit step, `theta1 = theta0 - lambda0 * grad L(theta0)`. With rates that are large enough to tell the
 object from its look-alikes it is not stable, and with smaller ones the filter hardly fits. Its implicit form,

@@ -44,13 +44,11 @@ def init_meta(config: Config, channels: int, *, key: Array) -> MetaParams:
     key_theta, key_omega = jax.random.split(key)
     theta0 = init_theta(config.model, channels, key=key_theta)
     o = config.optimizer
-    rates = jax.tree.map(lambda leaf: jnp.full(leaf.shape, o.lambda0), theta0)
-    rates = _put_filters(rates, {name: _filled(getattr(rates, name), v) for name, v in implicit_branches(o).items()})
+    rates = _constant_rates(theta0, o.lambda0, implicit_branches(o))
     count = sum(leaf.size for leaf in jax.tree.leaves(theta0))
     omega = make_optimizer(config.optimizer).init(count, key=key_omega)
     if o.coordinate_rates and o.implicit_updates:
-        start = jax.tree.map(lambda leaf: jnp.full(leaf.shape, o.coordinate_rates), theta0)
-        start = _put_filters(start, {"cf": _filled(start.cf, o.implicit_lambda0)})
+        start = _constant_rates(theta0, o.coordinate_rates, {"cf": o.implicit_lambda0})
         omega["log_rates"] = jnp.log(ravel_pytree(start)[0])
     return MetaParams(theta0, jax.tree.map(jnp.log, rates) if o.log_lambda0 else rates, omega)
 
@@ -72,6 +70,12 @@ def _put_filters(theta: Theta, branches: dict[str, Branch]) -> Theta:
 def _filled(branch: Branch, value: float) -> Branch:
     """A branch of that value."""
     return jax.tree.map(lambda leaf: jnp.full_like(leaf, value), branch)
+
+
+def _constant_rates(theta: Theta, explicit: float, implicit: dict[str, float]) -> Theta:
+    """Rates of one value, and of another for the filters and biases of each branch that is named."""
+    rates = jax.tree.map(lambda leaf: jnp.full(leaf.shape, explicit), theta)
+    return _put_filters(rates, {name: _filled(getattr(rates, name), value) for name, value in implicit.items()})
 
 
 def implicit_step(

@@ -44,7 +44,7 @@ def make_episode(
     extract = lambda neck, frames: backbone.neck({"neck": neck}, [level[frames] for level in levels])  # noqa: E731
     judged = extract(neck, trained)
     used = jnp.arange(first, first + t.look_ahead * (t.updates - 1))
-    updating = extract(cut(neck), used) if t.updates > 1 else judged[:0]
+    updating = extract(cut(neck), used) if t.updates > 1 else judged[:0]  # nothing to extract
     by_update = lambda tree, count: jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]), tree)  # noqa: E731
     found = misplace(boxes_cxcywh[used].reshape(-1, t.look_ahead, 4), t.box_noise, key=key_noise).reshape(-1, 4)
     first_samples = samples_of(judged[:first], boxes_cxcywh[:first], config)
