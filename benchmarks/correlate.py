@@ -1,4 +1,4 @@
-"""Time of the feature-filter correlation by FFT and by direct convolution: `python benchmarks/correlate.py`.
+"""Time of the feature-filter correlation by spectra and by direct convolution: `python benchmarks/correlate.py`.
 
 For each method the compiled forward pass, and the gradient of a squared loss with respect to features and filters,
 which is what an update of the tracking model needs. The methods' largest relative difference is printed too.
@@ -21,7 +21,7 @@ from machine import name_processor
 
 from roam_jax.core.correlate import correlate
 
-METHODS = ("fft", "direct")
+METHODS = ("spectral", "direct")
 
 
 class Size(NamedTuple):
