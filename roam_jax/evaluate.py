@@ -70,8 +70,8 @@ class Arguments:
     """of the tracker `roam`: a name or a directory"""
     nano_dir: Path | None = None
     """of the tracker `cv2:nano`: the folder with nanotrack_v2_backbone.onnx and nanotrack_v2_head.onnx"""
-    sequences: Annotated[str, tyro.conf.arg(metavar="A,B,...")] = ""
-    """names of the sequences to run; all by default"""
+    sequences: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="A,B,...")] = ()
+    """names of the sequences to run, repeatable; all by default"""
     output: Path = Path("runs/evaluate")
     """folder for the results"""
     workers: int = 0
@@ -79,7 +79,9 @@ class Arguments:
     down: only one gives a true speed"""
     batch: int = 0
     """sequences that are tracked in lockstep in one program; 0: 16 on an accelerator, none on a CPU"""
-    compare: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DIR[@0|@1] ...")] = ()
+    compare: Annotated[
+        tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="DIR[@0|@1] ...")
+    ] = ()
     """track nothing: rank the results in these folders (NAME.txt, between commas, tabs or spaces). Boxes count from 0
     or 1 as their first one shows, or as @0 or @1 behind the folder says"""
     vot_init: Path | None = None
@@ -113,7 +115,7 @@ def run(arguments: Arguments) -> ExitCode:
     supervised = arguments.dataset.startswith("vot")
     layout = "vot" if supervised else arguments.dataset
     found, unreadable = read_sequences(layout, arguments.root)
-    sequences = choose_sequences(found, arguments.sequences)
+    sequences = choose_sequences(found, ",".join(arguments.sequences))
     if arguments.compare:
         return run_comparison(arguments, sequences, unreadable)
     if supervised:
@@ -204,7 +206,8 @@ def run_supervised(arguments: Arguments, sequences: ListOf[Sequence], unreadable
 def run_comparison(arguments: Arguments, sequences: ListOf[Sequence], unreadable: Mapping[str, str]) -> ExitCode:
     """Rank the folders of results."""
     protocol = protocol_of(arguments.dataset)
-    trackers, left_out = compare(sequences, [Results.parse(text) for text in arguments.compare], protocol)
+    results = [Results.parse(text) for texts in arguments.compare for text in texts]
+    trackers, left_out = compare(sequences, results, protocol)
     trackers, left_out = rank(trackers, protocol), {**unreadable, **left_out}
     folder = arguments.output / arguments.dataset / "compare"
     count = len(next(iter(trackers.values())))

@@ -80,11 +80,11 @@ class TrackArgs:
     input: Annotated[tuple[str, ...], tyro.conf.Positional, _option("INPUT", INPUT_HELP)] = ()
     demo: Flag = False
     """track a clip that the package renders, and print how well; needs no INPUT"""
-    box: Annotated[str | None, _option("X,Y,W,H")] = None
-    """the object in the first frame: left, top, width and height in pixels, counted from 0 (without a box, it
-    is drawn with the mouse)"""
-    boxes: Annotated[Path | None, _option("FILE")] = None
-    """several objects: text file with one x,y,w,h per line"""
+    box: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, _option("X,Y,W,H")] = ()
+    """the object in the first frame: left, top, width and height in pixels, counted from 0; repeatable, for several
+    objects (without a box, it is drawn with the mouse)"""
+    boxes: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, _option("FILE")] = ()
+    """several objects: text file with one x,y,w,h per line; repeatable"""
     one_based: Flag = False
     """count pixels from 1, as OTB does, in --box, --boxes and boxes.txt"""
     checkpoint: Annotated[str, tyro.conf.arg(metavar="NAME|DIR")] = "lite"
@@ -257,13 +257,13 @@ def first_boxes(args: TrackArgs, source: FrameSource) -> list[Box]:
         DisplayError: there is no box and no display.
         InputError: the first frame cannot be read.
     """
-    if args.box is not None and args.boxes is not None:
+    if args.box and args.boxes:
         raise UsageError("give either --box or --boxes")
-    if args.box is not None:
-        boxes = [parse_box(args.box, one_based=args.one_based)]
-    elif args.boxes is not None:
+    if args.box:
+        boxes = [parse_box(text, one_based=args.one_based) for text in args.box]
+    elif args.boxes:
         try:
-            boxes = list(read_boxes(args.boxes, one_based=args.one_based))
+            boxes = [box for path in args.boxes for box in read_boxes(path, one_based=args.one_based)]
         except InputError as error:
             raise UsageError(str(error)) from error
     elif source.groundtruth_xywh is not None:

@@ -116,6 +116,17 @@ def test_several_objects_come_from_a_file(video, out, tmp_path):
     assert len(read_observations(out / "track.jsonl")) == 2 * FRAMES
 
 
+@pytest.mark.parametrize("option", ["--box", "--boxes"])
+def test_an_option_given_twice_counts_twice(video, out, tmp_path, option):
+    texts = ["10,20,30,40", "50,60,20,20"]
+    words = texts if option == "--box" else [tmp_path / "first.txt", tmp_path / "second.txt"]
+    (tmp_path / "first.txt").write_text(texts[0])
+    (tmp_path / "second.txt").write_text(texts[1])
+    assert run(video, option, words[0], option, words[1], "--output", out) == ExitCode.SUCCESS
+    np.testing.assert_array_equal(read_boxes(out / "boxes_1.txt")[0], [10, 20, 30, 40])
+    np.testing.assert_array_equal(read_boxes(out / "boxes_2.txt")[0], [50, 60, 20, 20])
+
+
 def test_a_sequence_folder_gives_the_box_and_the_score(sequence, out, capsys):
     assert run(sequence, "--output", out) == ExitCode.SUCCESS
     np.testing.assert_array_equal(read_boxes(out / "boxes.txt")[0], [10, 20, 30, 40])

@@ -13,7 +13,7 @@ MIL = ["--tracker", "cv2:mil", "--workers", "1"]
 
 
 def test_command_line(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    args = ["--root", str(root), *MIL, "--output", str(tmp_path), "--sequences", "Near,Middle"]
+    args = ["--root", str(root), *MIL, "--output", str(tmp_path), "--sequences", "Near", "--sequences", "Middle"]
     assert command.main(args) == 0
     folder = tmp_path / "otb" / "cv2-mil"
     printed = capsys.readouterr().out
@@ -45,6 +45,11 @@ def test_command_line(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "left out: Far" in err
     assert set(json.loads((tmp_path / "otb/compare/report.json").read_text())["trackers"]) == {"other", "cv2-mil"}
     assert (tmp_path / "otb/compare/success.pdf").exists()
+
+    # named by two options: the same two
+    assert command.main([*args[:-1], "--compare", str(other)]) == 0
+    assert "1. other" in capsys.readouterr().out
+    assert set(json.loads((tmp_path / "otb/compare/report.json").read_text())["trackers"]) == {"other", "cv2-mil"}
 
 
 def test_a_broken_sequence(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
