@@ -31,7 +31,7 @@ from roam_jax.video.draw import draw_observations
 from roam_jax.video.errors import ExitCode, InputError, ModelError, TrackError, UsageError
 from roam_jax.video.formats import Box, Boxes, Image, Observation, check_box, parse_box, read_boxes
 from roam_jax.video.select import require_display, select_box, show_frame
-from roam_jax.video.sink import ResultWriter, make_folder
+from roam_jax.video.sink import ResultWriter, find_results, make_folder
 from roam_jax.video.source import FrameSource, MemoryFrames, open_source, prefetch
 
 
@@ -90,7 +90,7 @@ class TrackArgs:
     checkpoint: Annotated[str, tyro.conf.arg(metavar="NAME|DIR")] = "lite"
     """name of a checkpoint that ships with the package, or a folder"""
     output: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("roam_output")
-    """folder for the results; those in it are replaced"""
+    """folder for the results; files of their names are replaced, and what else an earlier run left is removed"""
     video: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")] = True
     """write no video.mp4"""
     show: Flag = False
@@ -238,13 +238,14 @@ def check_output(args: TrackArgs, source: FrameSource) -> None:
     """Return if the output can be what the arguments say.
 
     Raises:
-        UsageError: the frames per second are no rate, or the video would replace the input.
+        UsageError: the frames per second are no rate, or the results would replace the input.
         DisplayError: --show was given and there is no display.
     """
     if args.fps is not None and not 0.01 <= args.fps <= 1000:
         raise UsageError(f"--fps must be between 0.01 and 1000, but is {args.fps:g}")
-    if args.video and Path(source.name).resolve() == (args.output / "video.mp4").resolve():
-        raise UsageError(f"the results would replace the input {source.name}: give another folder as --output")
+    for path in (Path(source.name), *args.boxes):
+        if path.exists() and any(path.samefile(result) for result in find_results(args.output)):
+            raise UsageError(f"the results would replace the input {path}: give another folder as --output")
     if args.show:
         require_display("show the frames (--show)")
 

@@ -206,7 +206,37 @@ def test_the_input_is_never_replaced_by_the_results(tmp_path, video, capsys):
     before = (tmp_path / "video.mp4").read_bytes()
     assert run(tmp_path / "video.mp4", "--box", "1,2,30,40", "--output", tmp_path) == ExitCode.USAGE
     assert "would replace the input" in capsys.readouterr().err
+    assert run(tmp_path / "video.mp4", "--box", "1,2,30,40", "--output", tmp_path, "--no-video") == ExitCode.USAGE
     assert (tmp_path / "video.mp4").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["boxes.txt", "boxes_2.txt"])
+def test_the_boxes_file_is_never_replaced_by_the_results(tmp_path, video, out, capsys, name):
+    out.mkdir()
+    (out / name).write_text("10,20,30,40\n")
+    assert run(video, "--boxes", out / name, "--output", out) == ExitCode.USAGE
+    assert f"would replace the input {out / name}" in capsys.readouterr().err
+    assert (out / name).read_text() == "10,20,30,40\n"
+
+
+def test_results_of_an_earlier_run_do_not_stay_among_the_new_ones(video, out):
+    boxes = ["--box", "10,20,30,40", "--box", "50,60,20,20", "--box", "5,6,20,20"]
+    assert run(video, *boxes, "--output", out) == ExitCode.SUCCESS
+    for name in ("boxes_of_mine.txt", "boxes_0.txt", "notes.md"):
+        (out / name).write_text("mine")
+    assert run(video, "--box", "10,20,30,40", "--output", out, "--no-video") == ExitCode.SUCCESS
+    kept = ["boxes_0.txt", "boxes_of_mine.txt", "notes.md"]
+    assert sorted(path.name for path in out.iterdir()) == sorted([*kept, "boxes.txt", "track.jsonl"])
+    assert run(video, *boxes[:4], "--output", out) == ExitCode.SUCCESS
+    written = ["boxes_1.txt", "boxes_2.txt", "track.jsonl", "video.mp4"]
+    assert sorted(path.name for path in out.iterdir()) == sorted([*kept, *written])
+
+
+def test_files_that_only_look_like_results_stay(video, out):
+    out.mkdir()
+    (out / "video.mp4").write_text("a film of mine")
+    assert run(video, "--box", "10,20,30,40", "--output", out, "--no-video") == ExitCode.SUCCESS
+    assert (out / "video.mp4").read_text() == "a film of mine"
 
 
 def test_unreadable_inputs_are_input_errors(tmp_path, out, capsys):

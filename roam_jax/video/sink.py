@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +26,8 @@ SRGB, BT601 = 1, 6
 """FFmpeg's numbers for the primaries of RGB images, and for the YUV that OpenCV makes of them"""
 QUEUE = 4
 """frames that may wait for the encoder"""
+RESULTS = re.compile(r"boxes(_[1-9][0-9]*)?\.txt|track\.jsonl|video\.mp4")
+"""names of the files that a `ResultWriter` may write"""
 
 
 class VideoWriter:
@@ -126,7 +129,7 @@ class ResultWriter:
       program is killed
 
     Args:
-        folder: where to; made if it is not there, files of these names are replaced.
+        folder: where to; made if it is not there. Results of an earlier run are replaced or removed.
         targets: number of objects.
         size_hw: of the frames.
         fps: of the video.
@@ -152,6 +155,7 @@ class ResultWriter:
         names = ["boxes.txt"] if targets == 1 else [f"boxes_{target}.txt" for target in range(1, targets + 1)]
         self.files = [*names, "track.jsonl", *(["video.mp4"] if video else [])]
         """names of the files in the folder"""
+        remove_results(folder, keep=self.files)
         with ExitStack() as stack:
             self.boxes = [stack.enter_context(TextWriter(folder / name)) for name in names]
             self.lines = stack.enter_context(TextWriter(folder / "track.jsonl"))
@@ -214,6 +218,27 @@ def make_folder(folder: Path) -> None:
         trial = folder / ".roam_jax_trial"
         trial.touch()
         trial.unlink()
+
+
+def find_results(folder: Path) -> list[Path]:
+    """Files in a folder, if there is one, whose names are those of results."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in paths if RESULTS.fullmatch(path.name) and path.is_file())
+
+
+def remove_results(folder: Path, keep: Sequence[str]) -> None:
+    """Remove what an earlier run has left and this one does not replace.
+
+    Nothing is removed where there is no `track.jsonl`: a `video.mp4` alone may be anybody's.
+
+    Raises:
+        OutputError: a file cannot be removed.
+    """
+    if (folder / "track.jsonl").is_file():
+        for path in find_results(folder):
+            if path.name not in keep:
+                with _writing(path):
+                    path.unlink()
 
 
 @contextmanager
