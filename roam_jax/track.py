@@ -127,9 +127,10 @@ DESCRIPTION = f"""Track an object through a video: give the box around it in the
   {PROGRAM} --demo
 
 Written to the output folder, line by line while tracking:
-  boxes.txt    x,y,w,h for each frame, 0-based (boxes_1.txt, ... for several objects)
-  track.jsonl  frame, target, box (0-based), score, lost, time (s) as JSON
-  video.mp4    the frames with boxes drawn; red and dashed: lost
+  boxes.txt    x,y,w,h for each frame, 0-based (boxes_1.txt, boxes_2.txt, ... for several objects)
+  track.jsonl  JSON for each frame and object: frame (from 0), target (the object's number, from 1 as in boxes_1.txt),
+               box (0-based), score, lost, compute_seconds (time that the tracker took)
+  video.mp4    the frames with boxes drawn; red and dashed: lost; several objects are numbered from 1
 
 Every setting of the tracker is an option too, for example --config.online.tau 10; --settings lists them.
 

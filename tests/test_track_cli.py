@@ -88,7 +88,7 @@ def test_a_video_becomes_boxes_lines_and_a_video(video, out, capsys):
     assert [row["frame"] for row in rows] == list(range(FRAMES))
     assert [row["lost"] for row in rows] == [False] * 4 + [True] * 4
     assert [row["score"] for row in rows[:2]] == [1, 0.5]
-    assert all(0 <= row["time"] < 60 for row in rows)
+    assert all(0 <= row["compute_seconds"] < 60 for row in rows)
     source = VideoFile(out / "video.mp4")
     assert (source.n_frames, source.size_hw, source.fps) == (FRAMES, SIZE_HW, DEFAULT_FPS)
     shown = capsys.readouterr()
@@ -113,7 +113,9 @@ def test_several_objects_come_from_a_file(video, out, tmp_path):
     assert run(video, "--boxes", tmp_path / "boxes.txt", "--output", out) == ExitCode.SUCCESS
     np.testing.assert_array_equal(read_boxes(out / "boxes_1.txt")[0], [10, 20, 30, 40])
     np.testing.assert_array_equal(read_boxes(out / "boxes_2.txt")[-1], [57, 60, 20, 20])
-    assert len(read_observations(out / "track.jsonl")) == 2 * FRAMES
+    rows = read_observations(out / "track.jsonl")
+    assert len(rows) == 2 * FRAMES
+    assert [(row["frame"], row["target"], row["box"][0]) for row in rows[:3]] == [(0, 1, 10), (0, 2, 50), (1, 1, 11)]
 
 
 @pytest.mark.parametrize("option", ["--box", "--boxes"])

@@ -78,15 +78,19 @@ def format_box(box_xywh: Box, *, one_based: bool = False) -> str:
 
 
 def format_observation(observation: Observation) -> str:
-    """Line of JSON with the keys frame, target, box, score, lost and time (seconds); null: a number not finite."""
+    """Line of JSON about one object in one frame; null stands for a number that is not finite.
+
+    Keys: `frame`, from 0; `target`, the object's number, from 1 as in the names of the boxes files and in the video;
+    `box`; `score`; `lost`; `compute_seconds`, the time that the tracker took.
+    """
     return json.dumps(
         {
             "frame": observation.frame,
-            "target": observation.target,
+            "target": observation.target + 1,
             "box": [_finite(value, 3) for value in observation.box_xywh.tolist()],
             "score": _finite(observation.score, 5),
             "lost": observation.lost,
-            "time": _finite(observation.seconds, 6),
+            "compute_seconds": _finite(observation.seconds, 6),
         }
     )
 

