@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as ListOf
@@ -56,7 +57,8 @@ class Arguments:
     submission.zip where a server wants one. Sequences whose files are complete are not tracked again.
 
     Exit codes: 0 done; 2 wrong arguments; 3 data that cannot be read, or sequences that broke, which are named while
-    the others are done; 5 no usable checkpoint; 6 results that cannot be written; 130 stopped by Ctrl-C.
+    the others are done; 5 no usable checkpoint; 6 results that cannot be written; 130 stopped by Ctrl-C or SIGTERM.
+    Sequences that were finished by then are kept, and the same command goes on with the others.
     """
 
     root: Path | None = None
@@ -304,4 +306,5 @@ def _print_row(row: runner.Row) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends like Ctrl-C
     sys.exit(main())

@@ -10,6 +10,8 @@ import contextlib
 import functools
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator
@@ -17,6 +19,7 @@ from collections.abc import Sequence as ListOf
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -226,10 +229,15 @@ class Job(Generic[T]):
 def _track_in_pool(
     waiting: deque[Sequence], job: Job[T], workers: int, threads: int
 ) -> Generator[tuple[str, T | str], None, list[Sequence]]:
-    """Empty the queue; returns early, with the sequences that were on their way, when a process dies."""
+    """Empty the queue; returns early, with the sequences that were on their way, when a process dies.
+
+    Workers live no longer than our end of a pipe that they wait for: it is closed when nobody wants their outcomes any
+    more, and by the system when this process is killed.
+    """
     # forked processes would inherit JAX's threads in an unknown state
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_enter_worker, initargs=(threads,))
+    theirs, ours = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_enter_worker, initargs=(threads, theirs))
     running: dict[Future[T | str], Sequence] = {}
     try:
         while waiting or running:
@@ -242,15 +250,29 @@ def _track_in_pool(
                 yield running.pop(future).name, outcome
     except BrokenProcessPool:
         return list(running.values())
+    except BaseException:
+        ours.close()  # or shutdown would wait for the sequences that are on their way
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+        ours.close()
+        theirs.close()
     return []
 
 
-def _enter_worker(threads: int) -> None:
-    """Leave the other cores to the other workers; before JAX counts them to start threads."""
+def _enter_worker(threads: int, parent: Connection) -> None:
+    """Leave the other cores to the other workers, before JAX counts them to start threads; end with the parent."""
     os.environ["NPROC"] = str(threads)  # what XLA's CPU client asks first
     cv2.setNumThreads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches all: the parent ends us
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: Connection) -> None:
+    """End this process, whatever it is doing, when the other end of a pipe is closed."""
+    with contextlib.suppress(EOFError, OSError):
+        parent.recv()
+    os._exit(1)
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,3 +120,33 @@ def test_another_tracker_in_the_same_folder(root: Path, tmp_path: Path, capsys: 
     (folder / "run.json").write_text('{"tracker": "cv2:mil", "opencv": "3.0"}')
     assert command.main(["--root", str(root), *MIL, "--output", str(tmp_path)]) == 2
     assert "results of another tracker" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_workers_end_with_the_command(write_otb: Callable, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    data = write_otb(tmp_path / "data", {"Near": 4, "Endless": 4})
+    images, boxes = data / "Endless" / "img", data / "Endless" / "groundtruth_rect.txt"
+    for index in range(5, 2001):
+        (images / f"{index:04d}.png").symlink_to(images / "0004.png")
+    boxes.write_text(boxes.read_text() + "\n30,30,20,16" * 1996)
+    command = [sys.executable, "-m", "roam_jax.evaluate", "--root", str(data), "--output", str(tmp_path / "out")]
+    command += ["--tracker", "cv2:mil", "--workers", "2"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert process.stdout
+        assert process.stdout.readline().startswith("Near: AUC")
+        before = time.monotonic()
+        process.send_signal(number)
+        # the workers hold the other ends of these pipes: this returns when the last of them has ended
+        _, errors = process.communicate(timeout=30)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == code
+    assert time.monotonic() - before < 15, "about a second: nobody waits for the end of the sequence"
+    assert (tmp_path / "out/otb/cv2-mil/Near.txt").exists()
+    if number == signal.SIGTERM:
+        assert errors == f"stopped; the sequences that were finished are in {tmp_path / 'out'}\n"
