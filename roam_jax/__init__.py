@@ -9,6 +9,7 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from roam_jax.backbones import make_backbone
     from roam_jax.checkpoints import load_checkpoint
     from roam_jax.config import Config
     from roam_jax.tracking.online import Online
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Config", "Online", "Tracker", "__version__", "load_checkpoint"]
+__all__ = ["Config", "Online", "Tracker", "__version__", "load_checkpoint", "make_backbone"]
 
 _HOMES = {
     "Config": "roam_jax.config",
     "Online": "roam_jax.tracking.online",
     "Tracker": "roam_jax.tracking.tracker",
     "load_checkpoint": "roam_jax.checkpoints",
+    "make_backbone": "roam_jax.backbones",
 }
 
 
