@@ -67,7 +67,8 @@ class Arguments:
     """name of the data set, or of the layout of own data: see `python -m roam_jax.data.check --help`; VOT's with
     their year, vot2016 for instance"""
     tracker: TrackerName = "roam"
-    """this package's, or one of those that the installed OpenCV has"""
+    """this package's, or one of those that the installed OpenCV has: mil and nano come with opencv-python, csrt and
+    kcf only with opencv-contrib-python, which must be installed in place of opencv-python"""
     checkpoint: str = "lite"
     """of the tracker `roam`: a name or a directory"""
     nano_dir: Path | None = None

@@ -107,7 +107,11 @@ def make_tracker(
 def _find_opencv_factory(kind: str, nano_dir: Path | None) -> Callable[[], Any]:
     parts = {name.lower(): getattr(cv2, name) for name in dir(cv2) if name.startswith("Tracker")}
     if f"tracker{kind}_create" not in parts:
-        raise ValueError(f"OpenCV {cv2.__version__} has no tracker {kind!r}; opencv-contrib-python has more of them")
+        raise ValueError(
+            f"OpenCV {cv2.__version__} as it is installed here has no tracker {kind!r}; csrt and kcf come with "
+            "opencv-contrib-python in the place of opencv-python: pip uninstall -y opencv-python, "
+            "then pip install opencv-contrib-python"
+        )
     create = parts[f"tracker{kind}_create"]
     if kind != "nano":
         return create
