@@ -288,6 +288,9 @@ class DemoArgs:
 if __name__ == "__main__":
     import tyro
 
+    from roam_jax.video.errors import refuse_empty
+
+    refuse_empty()
     args = tyro.cli(DemoArgs, prog="python -m roam_jax.demo")
     write_demo(args.output, args.frames, args.size, args.seed)
     print(f"wrote {args.frames} frames to {args.output}")

@@ -33,7 +33,7 @@ from roam_jax.evaluation.report import (
     write_json,
 )
 from roam_jax.evaluation.trackers import TrackerChoice, TrackerLike, TrackerName
-from roam_jax.video.errors import ExitCode
+from roam_jax.video.errors import ExitCode, refuse_empty
 
 EXIT_CODES = {
     CheckpointError: ExitCode.CHECKPOINT,
@@ -290,6 +290,7 @@ def finish(broken: Mapping[str, str]) -> ExitCode:
 
 def main(args: list[str] | None = None) -> int:
     """The command line; returns its exit code."""
+    refuse_empty(args)
     arguments = tyro.cli(Arguments, prog="python -m roam_jax.evaluate", args=args)
     try:
         return run(arguments)

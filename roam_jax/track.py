@@ -9,6 +9,7 @@ jax is imported late, when the arguments and the input are fine: help and most e
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -28,7 +29,7 @@ from roam_jax.config import Config
 from roam_jax.demo import FPS, render_demo
 from roam_jax.evaluation.metrics import overlap_xywh, success_auc
 from roam_jax.video.draw import draw_observations
-from roam_jax.video.errors import ExitCode, InputError, ModelError, TrackError, UsageError
+from roam_jax.video.errors import ExitCode, InputError, ModelError, TrackError, UsageError, refuse_empty
 from roam_jax.video.formats import Box, Boxes, Image, Observation, check_box, parse_box, read_boxes
 from roam_jax.video.select import require_display, select_box, show_frame
 from roam_jax.video.sink import ResultWriter, find_results, make_folder
@@ -171,6 +172,7 @@ def parse_args(argv: Sequence[str]) -> tuple[TrackArgs, Config | None]:
         ModelError: settings were given, and the checkpoint cannot be read.
         UsageError: the settings do not fit together.
     """
+    refuse_empty(argv)
     if {"-h", "--help"} & set(argv):
         tyro.cli(TrackArgs, prog=PROGRAM, description=DESCRIPTION, args=["--help"])
     args = tyro.cli(AllArgs, prog=PROGRAM, args=argv)
@@ -245,7 +247,7 @@ def check_output(args: TrackArgs, source: FrameSource) -> None:
     if args.fps is not None and not 0.01 <= args.fps <= 1000:
         raise UsageError(f"--fps must be between 0.01 and 1000, but is {args.fps:g}")
     for path in (Path(source.name), *args.boxes):
-        if path.exists() and any(path.samefile(result) for result in find_results(args.output)):
+        if os.path.exists(path) and any(path.samefile(result) for result in find_results(args.output)):
             raise UsageError(f"the results would replace the input {path}: give another folder as --output")
     if args.show:
         require_display("show the frames (--show)")

@@ -23,7 +23,7 @@ import numpy as np
 import tyro
 
 from roam_jax.config import Config
-from roam_jax.video.errors import DescribedCode
+from roam_jax.video.errors import DescribedCode, refuse_empty
 
 if TYPE_CHECKING:
     from roam_jax.checkpoints import Checkpoint
@@ -169,6 +169,7 @@ def parse_args(argv: Sequence[str]) -> tuple[TrainArgs, Config]:
         UsageError: they do not fit together.
         RunError: there is no run to resume.
     """
+    refuse_empty(argv)
     if {"-h", "--help"} & set(argv):
         tyro.cli(TrainArgs, prog=PROGRAM, description=DESCRIPTION, args=["--help"])
     args = tyro.cli(AllArgs, prog=PROGRAM, args=argv)
@@ -366,6 +367,7 @@ class _usage:
 def _exit_code(error: Exception) -> TrainExit:
     from roam_jax.backbones import WeightsError
     from roam_jax.checkpoints import CheckpointError
+    from roam_jax.data.mix import SourceError
     from roam_jax.data.sequences import DataError
     from roam_jax.training.loop import Diverged
     from roam_jax.training.runs import RunError
@@ -373,6 +375,7 @@ def _exit_code(error: Exception) -> TrainExit:
 
     codes: dict[type[Exception], TrainExit] = {
         UsageError: TrainExit.USAGE,
+        SourceError: TrainExit.USAGE,  # before DataError, which it is one of
         DataError: TrainExit.DATA,
         CheckpointError: TrainExit.CHECKPOINT,
         WeightsError: TrainExit.CHECKPOINT,

@@ -193,6 +193,11 @@ def test_a_bad_box_is_a_usage_error(video, out, capsys, kind):
         (["{video}", "--demo"], "--demo tracks its own clip"),
         (["{video}", "--box", "1,2,3,4", "--boxes", "x"], "either --box or --boxes"),
         (["{video}", "--boxes", "none.txt"], "no such file"),
+        (["{video}", "--boxes", "."], "cannot be read: Is a directory"),
+        ([""], "error: the argument after the command is empty"),
+        (["{video}", "--box", ""], "error: the argument after --box is empty"),
+        (["{video}", "--box", "1,2,3,4", "--output", " "], "error: the argument after --output is empty"),
+        (["{video}", "--box", "1,2,3,4", "--output="], "error: the argument after --output= is empty"),
         (["{video}", "--box", "1,2,3,4", "--fps", "-3"], "--fps must be between"),
         (["{video}", "--box", "1,2,3,4", "--nonsense"], "nrecognized"),
         (["{video}", "--box", "1,2,3,4", "--config.online.tau", "five"], "tau"),
@@ -201,6 +206,23 @@ def test_a_bad_box_is_a_usage_error(video, out, capsys, kind):
 def test_wrong_arguments_are_usage_errors(video, capsys, words, reason):
     assert run(*(word.format(video=video) for word in words)) == ExitCode.USAGE
     assert reason in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="needs files that are no files")
+def test_a_boxes_file_may_be_a_device_or_a_pipe(video, out, capsys):
+    assert run(video, "--boxes", "/dev/null", "--output", out) == ExitCode.USAGE
+    assert "/dev/null should hold one box x,y,w,h per line, but it is empty" in capsys.readouterr().err
+    reading, writing = os.pipe()  # as a shell makes of <(...)
+    os.write(writing, b"10,20,30,40\n")
+    os.close(writing)
+    assert run(video, "--boxes", f"/dev/fd/{reading}", "--output", out) == ExitCode.SUCCESS
+    os.close(reading)
+    np.testing.assert_array_equal(read_boxes(out / "boxes.txt")[0], [10, 20, 30, 40])
+
+
+def test_an_empty_setting_is_not_refused(video, out, monkeypatch):
+    monkeypatch.setattr(track, "read_config", lambda checkpoint: Config.tiny())
+    assert run(video, "--box", "10,20,30,40", "--output", out, "--config.backbone.weights", "") == ExitCode.SUCCESS
 
 
 def test_the_input_is_never_replaced_by_the_results(tmp_path, video, capsys):

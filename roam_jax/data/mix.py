@@ -16,8 +16,12 @@ from roam_jax.data.sequences import DataError, Sequence, digest_sequences, group
 SYNTAX = "LAYOUT:ROOT[@WEIGHT[,cap=COUNT]][#NAME]"
 _NUMBER = r"[0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?"
 _PATTERN = re.compile(
-    rf"(?P<layout>\w+):(?P<root>.+?)(?:@(?P<weight>{_NUMBER})(?:,cap=(?P<cap>[0-9]+))?)?(?:#(?P<name>[\w.-]+))?"
+    rf"(?P<layout>[\w-]+):(?P<root>.+?)(?:@(?P<weight>{_NUMBER})(?:,cap=(?P<cap>[0-9]+))?)?(?:#(?P<name>[\w.-]+))?"
 )
+
+
+class SourceError(DataError):
+    """A source that is written wrongly, whatever its folder holds."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,19 @@ def parse_source(text: str) -> Source:
     r"""Source from LAYOUT:ROOT[@WEIGHT[,cap=COUNT]][#NAME].
 
     `videos:/data/clips`, `got10k:D:\got10k\train@2`, `coco:stills@0.4#stills`, `videos:clips@0.6,cap=25`. A folder
-    whose own name ends like one of these parts is written with that part: `videos:clips@2@1`.
+    whose own name has an @ or a # is written with that part: `videos:clips@home@1`.
 
     Raises:
-        DataError: the text is nothing like that.
+        SourceError: the text is nothing like that.
     """
     match = _PATTERN.fullmatch(text.strip())
     if match is None:
-        raise DataError(f"a source should be {SYNTAX}, as in videos:/data/clips@2#uav, but is {text!r}")
+        raise SourceError(f"a source should be {SYNTAX}, as in videos:/data/clips@2#uav, but is {text!r}")
+    folder = re.split(r"[/\\]", match["root"])[-1]
+    for mark, part, meaning in (("#", "name", "a name"), ("@", "weight", "a weight, a number from 0 on")):
+        if mark in folder and match[part] is None:
+            wrong = folder.rpartition(mark)[2]
+            raise SourceError(f"the source {text!r} should have {meaning}, behind {mark}, but has {wrong!r}: {SYNTAX}")
     weight, cap = match["weight"], match["cap"]
     return Source(
         layout=match["layout"],
@@ -83,6 +92,7 @@ def load_mix(sources: Iterable[Source], *, hold_out: float, seed: int) -> Mix:
         seed: of the split.
 
     Raises:
+        SourceError: a weight or a cap out of range.
         DataError: a data set cannot be read, two are called the same, numbers out of range, or nothing to learn from.
     """
     if not 0 <= hold_out < 1:
@@ -128,9 +138,9 @@ def is_held_out(sequence: Sequence, hold_out: float, seed: int) -> bool:
 
 def _check(source: Source) -> None:
     if not 0 <= source.weight < float("inf"):
-        raise DataError(f"the weight of {source.root} should be a number from 0 on, but is {source.weight:g}")
+        raise SourceError(f"the weight of {source.root} should be a number from 0 on, but is {source.weight:g}")
     if source.cap is not None and source.cap < 1:
-        raise DataError(f"the cap of {source.root} should be 1 at least, but is {source.cap}")
+        raise SourceError(f"the cap of {source.root} should be 1 at least, but is {source.cap}")
 
 
 def _read(source: Source) -> list[Sequence]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from enum import IntEnum
+from itertools import pairwise
 
 
 class DescribedCode(IntEnum):
@@ -66,3 +69,22 @@ class OutputError(TrackError):
     """Results cannot be written."""
 
     exit_code = ExitCode.OUTPUT
+
+
+def refuse_empty(argv: Sequence[str] | None = None) -> None:
+    """Return if no argument is empty, as a variable of a shell is that was not set; a path would mean `.` then.
+
+    Settings (`--config.`) may be empty. For all commands, so that it ends as the parser of their arguments does.
+
+    Args:
+        argv: arguments after the program's name; those of the process by default.
+
+    Raises:
+        SystemExit: with code 2, after one sentence on stderr.
+    """
+    for before, word in pairwise(("the command", *(sys.argv[1:] if argv is None else argv))):
+        option, equals, value = word.partition("=")
+        where, given = (option + equals, value) if option.startswith("--") and equals else (before, word)
+        if not given.strip() and not where.startswith("--config."):
+            print(f"error: the argument after {where} is empty", file=sys.stderr)
+            raise SystemExit(2)

@@ -64,11 +64,11 @@ def read_boxes(path: Path, *, one_based: bool = False) -> Boxes:
     """Boxes of a text file, one x,y,w,h per line, between commas, tabs or spaces.
 
     Raises:
-        InputError: no such file, no box in it, or a line that is not four numbers (`nan` is a number).
+        InputError: no file that can be read, no box in it, or a line that is not four numbers (`nan` is a number).
     """
     try:
         return annotations.read_boxes(path) - _origin(one_based)
-    except (DataError, OSError) as error:
+    except DataError as error:
         raise InputError(str(error)) from error
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from roam_jax.config import Config
 from roam_jax.data import mix
-from roam_jax.data.mix import Source, load_mix, parse_source, whole_name
+from roam_jax.data.mix import Source, SourceError, load_mix, parse_source, whole_name
 from roam_jax.data.pipeline import make_pipeline
 from roam_jax.data.sequences import DataError
 from roam_jax.data.synthetic import synthetic_sequence
@@ -44,7 +45,9 @@ def folders(monkeypatch):
         ("otb:/data/me@home/otb", Source("otb", Path("/data/me@home/otb"))),
         ("otb:/data/c#/otb", Source("otb", Path("/data/c#/otb"))),
         ("videos:clips@2@3", Source("videos", Path("clips@2"), "", 3.0)),
+        ("videos:clips@home@1", Source("videos", Path("clips@home"), "", 1.0)),
         (" videos:my clips ", Source("videos", Path("my clips"))),
+        ("lasot-train:/data/lasot", Source("lasot-train", Path("/data/lasot"))),
     ],
 )
 def test_parse(text, expected):
@@ -53,8 +56,31 @@ def test_parse(text, expected):
 
 @pytest.mark.parametrize("text", ["", "videos", "videos:", ":clips", "/data/clips"])
 def test_parse_nonsense(text):
-    with pytest.raises(DataError, match="a source should be LAYOUT:ROOT"):
+    with pytest.raises(SourceError, match="a source should be LAYOUT:ROOT"):
         parse_source(text)
+
+
+@pytest.mark.parametrize(
+    ("parts", "wrong"),
+    [
+        ("@-1", "a weight, a number from 0 on, behind @, but has '-1'"),
+        ("@abc", "behind @, but has 'abc'"),
+        ("@", "behind @, but has ''"),
+        ("@nan#a", "behind @, but has 'nan'"),
+        ("@1,cap=many", "behind @, but has '1,cap=many'"),
+        ("#my clips", "a name, behind #, but has 'my clips'"),
+        ("#a b@2", "behind #, but has 'a b'"),
+    ],
+)
+def test_parse_wrong_parts(parts, wrong):
+    with pytest.raises(SourceError, match=re.escape(wrong)):
+        parse_source(f"videos:/data/clips{parts}")
+
+
+def test_weights_out_of_range(folders):
+    for changes in ({"weight": float("inf")}, {"cap": 0}):
+        with pytest.raises(SourceError, match=f"the {next(iter(changes))} of clips should be"):
+            load_mix([Source("videos", Path("clips"), **changes)], hold_out=0.0, seed=0)
 
 
 @pytest.mark.parametrize(

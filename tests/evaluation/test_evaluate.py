@@ -100,13 +100,18 @@ def test_got10k_submission(write_got10k: Callable, tmp_path: Path, capsys: pytes
         (["--workers", "-1"], 2, "--workers"),
         (["--compare", "/no/such/folder"], 3, "/no/such/folder should be a folder of result files"),
         (["--dataset", "fantasy"], 3, "'fantasy'"),
+        (["--output", ""], 2, "the argument after --output is empty"),
     ],
 )
 def test_command_line_errors(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: list[str], code: int, words: str
 ) -> None:
     args = ["--root", str(root), *MIL, "--output", str(tmp_path), *change]
-    assert command.main(args) == code
+    try:
+        returned = command.main(args)
+    except SystemExit as stop:
+        returned = stop.code
+    assert returned == code
     message = capsys.readouterr().err
     assert words in message
     assert message.count("\n") == 1

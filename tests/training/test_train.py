@@ -32,7 +32,11 @@ COMMON = (
         (["--data", "synthetic"], 2, "name a folder for the run"),
         (["--data", "synthetic", "--output", "{tmp}/new", "--preset", "huge"], 2, "no preset is called 'huge'"),
         (["--data", "videos:{tmp}/nothing", "--output", "{tmp}/new"], 3, "nothing"),
-        (["--data", "clips", "--output", "{tmp}/new"], 3, "a source should be LAYOUT:ROOT"),
+        (["--data", "clips", "--output", "{tmp}/new"], 2, "a source should be LAYOUT:ROOT"),
+        (["--data", "videos:{tmp}@-1", "--output", "{tmp}/new"], 2, "a weight, a number from 0 on, behind @"),
+        (["--data", "videos:{tmp}@1e999", "--output", "{tmp}/new"], 2, "the weight of {tmp} should be"),
+        (["--data", "synthetic", "--output", "{tmp}/new", "--track", "otb:{tmp}@abc"], 2, "but has 'abc'"),
+        (["--data", "synthetic", "--output", ""], 2, "the argument after --output is empty"),
         (["--data", "synthetic", "--output", "{tmp}/run"], 6, "holds a run already"),
         (["--data", "synthetic", "--output", "{tmp}"], 6, "not empty"),
         (["--resume", "{tmp}"], 6, "no run to resume"),
@@ -47,7 +51,7 @@ def test_bad_input_is_one_sentence_and_a_code(argv, code, sentence, tmp_path, ca
     create_run(tmp_path / "run", Config.tiny(), {"seed": 0})
     assert main([part.replace("{tmp}", str(tmp_path)) for part in argv]) == code
     said = capsys.readouterr().err.strip()
-    assert sentence in said
+    assert sentence.replace("{tmp}", str(tmp_path)) in said
     assert len(said.splitlines()) == 1
     assert not (tmp_path / "new").exists()
 

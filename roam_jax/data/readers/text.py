@@ -21,11 +21,15 @@ def read_boxes(path: Path) -> Float32[np.ndarray, "n 4"]:
     """Rows `x y w h` of a text file, between commas, semicolons, tabs or spaces; empty lines at its end are dropped.
 
     Raises:
-        DataError: no such file, or a line that is not four numbers (`nan` is a number).
+        DataError: no file that can be read, or a line that is not four numbers (`nan` is a number).
     """
-    if not path.is_file():
-        raise DataError(f"{path} should hold one box x,y,w,h per line, but there is no such file")
-    return parse_boxes(decode_text(path.read_bytes()), path)
+    try:
+        data = path.read_bytes()  # of a pipe too
+    except OSError as error:
+        missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+        reason = "there is no such file" if missing else f"it cannot be read: {error.strerror}"
+        raise DataError(f"{path} should hold one box x,y,w,h per line, but {reason}") from error
+    return parse_boxes(decode_text(data), path)
 
 
 def parse_boxes(text: str, path: Path) -> Float32[np.ndarray, "n 4"]:
