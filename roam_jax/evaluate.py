@@ -17,7 +17,7 @@ import tyro
 from roam_jax.backbones import WeightsError
 from roam_jax.checkpoints import CheckpointError
 from roam_jax.data.layouts import read_layout
-from roam_jax.data.sequences import DataError, Sequence
+from roam_jax.data.sequences import DataError, Sequence, without_stills
 from roam_jax.evaluation import runner
 from roam_jax.evaluation.compare import Results, compare
 from roam_jax.evaluation.formats import claim_folder, write_submission, write_whole
@@ -56,16 +56,17 @@ class Arguments:
     OUTPUT/DATASET/TRACKER gets the boxes and times in the benchmark's format, report.json, report.md, plots, and
     submission.zip where a server wants one. Sequences whose files are complete are not tracked again.
 
-    Exit codes: 0 done; 2 wrong arguments; 3 data that cannot be read, or sequences that broke, which are named while
-    the others are done; 5 no usable checkpoint; 6 results that cannot be written; 130 stopped by Ctrl-C or SIGTERM.
-    Sequences that were finished by then are kept, and the same command goes on with the others.
+    Exit codes: 0 done; 2 wrong arguments; 3 data that cannot be read or are all still pictures, or sequences that
+    broke, which are named while the others are done; 5 no usable checkpoint; 6 results that cannot be written; 130
+    stopped by Ctrl-C or SIGTERM. Sequences that were finished by then are kept, and the same command goes on with the
+    others.
     """
 
     root: Path | None = None
     """the data: one sequence, or the folder of all of them"""
     dataset: str = "otb"
     """name of the data set, or of the layout of own data: see `python -m roam_jax.data.check --help`; VOT's with
-    their year, vot2016 for instance"""
+    their year, vot2016 for instance. There is nothing to track in still pictures, as of COCO and ImageNet DET"""
     tracker: TrackerName = "roam"
     """this package's, or one of those that the installed OpenCV has: mil and nano come with opencv-python, csrt and
     kcf only with opencv-contrib-python, which must be installed in place of opencv-python"""
@@ -104,7 +105,7 @@ def run(arguments: Arguments) -> ExitCode:
 
     Raises:
         ValueError: wrong arguments.
-        DataError: data that cannot be read.
+        DataError: data that cannot be read, or hold nothing but still pictures.
         CheckpointError, WeightsError: no usable checkpoint, or one whose trunk is not found.
         OSError: the results cannot be written.
     """
@@ -118,7 +119,10 @@ def run(arguments: Arguments) -> ExitCode:
     supervised = arguments.dataset.startswith("vot")
     layout = "vot" if supervised else arguments.dataset
     found, unreadable = read_sequences(layout, arguments.root)
-    sequences = choose_sequences(found, ",".join(arguments.sequences))
+    moving = without_stills(found)
+    if stills := len(found) - len(moving):
+        print(f"still pictures, in which there is nothing to track: {stills} left out", file=sys.stderr)
+    sequences = choose_sequences(moving, ",".join(arguments.sequences))
     if arguments.compare:
         return run_comparison(arguments, sequences, unreadable)
     if supervised:

@@ -194,6 +194,21 @@ class Sequence:
         )
 
 
+def without_stills(sequences: Iterable[Sequence]) -> list[Sequence]:
+    """The sequences that a tracker can be measured on: still pictures are only there to learn from.
+
+    Raises:
+        DataError: there are sequences, but none has a second frame.
+    """
+    sequences = list(sequences)
+    if sequences and all(len(sequence) == 1 for sequence in sequences):
+        raise DataError(
+            f"there is nothing to track in still pictures, and the data hold nothing else: {len(sequences)} of them, "
+            f"such as {sequences[0].name}"
+        )
+    return [sequence for sequence in sequences if not sequence.still]
+
+
 def group_by_source(sequences: Iterable[Sequence]) -> dict[str, list[Sequence]]:
     """Sequences of each source, in their order."""
     groups: dict[str, list[Sequence]] = defaultdict(list)

@@ -22,7 +22,7 @@ from roam_jax.core.update import init_meta
 from roam_jax.data.features import FeatureBatch, cache_features, cached_batches, describe_features, make_extract
 from roam_jax.data.mix import Mix, load_mix, parse_source
 from roam_jax.data.pipeline import make_pipeline
-from roam_jax.data.sequences import Sequence, digest_sequences
+from roam_jax.data.sequences import Sequence, digest_sequences, without_stills
 from roam_jax.data.synthetic import synthetic_sequence
 from roam_jax.tracking.params import init_params, params_from_dict, params_to_dict
 from roam_jax.training.parallel import Batch
@@ -69,14 +69,14 @@ def read_data(texts: ListOf[str], config: Config) -> Mix:
 
 
 def read_sequences(texts: ListOf[str]) -> list[Sequence]:
-    """Whole sequences of several sources, for the tracker to be measured on.
+    """Whole sequences of several sources, for the tracker to be measured on; still pictures are left out.
 
     Raises:
-        DataError: a source is written wrongly or cannot be read.
+        DataError: a source is written wrongly or cannot be read, or all of it are still pictures.
     """
     if tuple(texts) == (SYNTHETIC,):
         return [synthetic_sequence(SYNTHETIC_COUNT + number) for number in range(2)]
-    return load_mix([parse_source(text) for text in texts], hold_out=0.0, seed=0).train
+    return without_stills(load_mix([parse_source(text) for text in texts], hold_out=0.0, seed=0).train)
 
 
 def describe(settings: Settings, mix: Mix, trunk: Any, *, package: str, command: str) -> dict[str, Any]:

@@ -221,9 +221,14 @@ def make_folder(folder: Path) -> None:
 
 
 def find_results(folder: Path) -> list[Path]:
-    """Files in a folder, if there is one, whose names are those of results."""
-    paths = folder.iterdir() if folder.is_dir() else ()
-    return sorted(path for path in paths if RESULTS.fullmatch(path.name) and path.is_file())
+    """Files in a folder, if there is one, whose names are those of results.
+
+    Raises:
+        OutputError: the folder cannot be read.
+    """
+    with _writing(folder):
+        paths = folder.iterdir() if folder.is_dir() else ()
+        return sorted(path for path in paths if RESULTS.fullmatch(path.name) and path.is_file())
 
 
 def remove_results(folder: Path, keep: Sequence[str]) -> None:

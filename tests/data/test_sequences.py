@@ -24,6 +24,7 @@ from roam_jax.data.sequences import (
     digest_sequences,
     group_by_source,
     name_sources,
+    without_stills,
 )
 
 
@@ -263,3 +264,15 @@ def test_head_is_the_first_frames():
     np.testing.assert_array_equal(cut.boxes_xywh, boxes[:2])
     np.testing.assert_array_equal(cut.labels["cover"], [8, 4])
     assert len(whole.head(9)) == 3
+
+
+def test_stills_are_left_out_where_something_moves():
+    still, clip = (
+        Sequence(f"{count}", ImageFiles((Path("a.png"),) * count), np.ones((count, 4), np.float32)) for count in (1, 3)
+    )
+    still = replace(still, still=True)
+    assert without_stills([still, clip]) == [clip]
+    assert without_stills([]) == []
+    for stills in ([still, still], [replace(still, still=False)]):  # a folder with a single picture in it
+        with pytest.raises(DataError, match=f"still pictures, and the data hold nothing else: {len(stills)} of them"):
+            without_stills(stills)

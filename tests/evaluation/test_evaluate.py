@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from roam_jax import evaluate as command
+from roam_jax.data.layouts import read_layout
 from roam_jax.evaluation.trackers import NANO_FILES
 
 MIL = ["--tracker", "cv2:mil", "--workers", "1"]
@@ -125,6 +126,30 @@ def test_another_tracker_in_the_same_folder(root: Path, tmp_path: Path, capsys: 
     (folder / "run.json").write_text('{"tracker": "cv2:mil", "opencv": "3.0"}')
     assert command.main(["--root", str(root), *MIL, "--output", str(tmp_path)]) == 2
     assert "results of another tracker" in capsys.readouterr().err
+
+
+def test_still_pictures_are_not_tracked(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = [{"id": number, "image_id": 1, "bbox": [11, 13, 20, 16]} for number in (7, 8)]
+    images = [{"id": 1, "file_name": "0001.png", "width": 120, "height": 90}]
+    (tmp_path / "images").symlink_to(root / "Near" / "img")
+    (tmp_path / "instances.json").write_text(json.dumps({"images": images, "annotations": notes}))
+    args = ["--dataset", "coco", "--root", str(tmp_path), *MIL, "--output", str(tmp_path / "out")]
+    assert command.main(args) == 3
+    out, err = capsys.readouterr()
+    assert (
+        err
+        == "there is nothing to track in still pictures, and the data hold nothing else: 2 of them, such as 0001_7\n"
+    )
+    assert not out
+    assert not (tmp_path / "out").exists()
+
+    mixed = [*read_layout("coco", tmp_path), *read_layout("otb", root / "Near")]
+    monkeypatch.setattr(command, "read_layout", lambda *_: mixed)
+    assert command.main(args) == 0
+    assert "still pictures, in which there is nothing to track: 2 left out" in capsys.readouterr().err
+    assert list(json.loads((tmp_path / "out/coco/cv2-mil/report.json").read_text())["sequences"]) == ["Near"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")

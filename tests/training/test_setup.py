@@ -1,8 +1,9 @@
-"""Beginning from a checkpoint that has less than the configuration asks for."""
+"""Beginning from a checkpoint that has less than the configuration asks for; what a tracker is measured on."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 from roam_jax.backbones import make_backbone
 from roam_jax.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from roam_jax.config import Config
+from roam_jax.data.sequences import DataError
 from roam_jax.tracking.online import TrackerParams
 from roam_jax.tracking.params import init_params, params_to_dict
-from roam_jax.training.setup import Settings, begin
+from roam_jax.training.setup import Settings, begin, read_sequences
 
 replace = dataclasses.replace
 
@@ -97,3 +99,12 @@ def test_what_does_not_fit_is_named(config, saved):
     larger = replace(config, model=replace(config.model, reduced_channels=8))
     with pytest.raises(ValueError, match="theta0/cf/reduce_w has shape"):
         begin_from(folder, larger)
+
+
+def test_the_tracker_is_not_measured_on_stills(tmp_path):
+    (tmp_path / "images").mkdir()
+    image = {"id": 1, "file_name": "a.jpg", "width": 120, "height": 90}
+    note = {"id": 7, "image_id": 1, "bbox": [11, 13, 20, 16]}
+    (tmp_path / "instances.json").write_text(json.dumps({"images": [image], "annotations": [note]}))
+    with pytest.raises(DataError, match="nothing to track in still pictures"):
+        read_sequences([f"coco:{tmp_path}"])
