@@ -176,7 +176,8 @@ class VideoFile(FrameSource):
         if self.path.is_file() and self.path.stat().st_size == 0:
             raise InputError(f"{self.name} is empty")
         try:
-            container = av.open(self.name)
+            # Old files have titles in Latin-1 and the like; nobody asks for them here.
+            container = av.open(self.name, metadata_errors="replace")
         except (FFmpegError, OSError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{self.name} is not a video that FFmpeg can read, or is cut short: {reason}") from error

@@ -28,9 +28,10 @@ from roam_jax.data.sequences import (
 )
 
 
-def write_video(path, count):
+def write_video(path, count, title=""):
     """Grey frames whose level is ten times their number."""
     with av.open(str(path), "w") as container:
+        container.metadata["title"] = title
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for index in range(count):
@@ -105,6 +106,15 @@ def test_videos(tmp_path):
     assert levels(pickle.loads(pickle.dumps(frames)).get([5])) == [5]
     with pytest.raises(IndexError):
         frames[12]
+
+
+def test_a_video_with_a_title_in_latin_1(tmp_path):
+    write_video(tmp_path / "one.mp4", 3, title="cafe noir")
+    data = (tmp_path / "one.mp4").read_bytes()
+    (tmp_path / "one.mp4").write_bytes(data.replace(b"cafe noir", "café noir".encode("latin-1")))
+    (tmp_path / "one.txt").write_text("1,2,3,4\n" * 3)
+    (sequence,) = read_videos(tmp_path)
+    assert levels(sequence.frames) == [0, 1, 2]
 
 
 def test_videos_that_are_not_as_said(tmp_path):

@@ -89,6 +89,24 @@ def test_a_truncated_video_without_a_count_is_reported(tmp_path, caplog):
     assert "of 4.0 seconds" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.mov"])
+@pytest.mark.parametrize("place", ["file", "stream"])
+def test_titles_need_not_be_utf8(tmp_path, name, place):
+    path = tmp_path / name
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=Fraction(25))
+        stream.height, stream.width = SIZE_HW
+        key = "handler_name" if name.endswith(("mp4", "mov")) and place == "stream" else "title"
+        (container if place == "file" else stream).metadata[key] = "cafe noir"
+        for frame in make_frames(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    data = path.read_bytes()
+    assert b"cafe noir" in data
+    path.write_bytes(data.replace(b"cafe noir", "café noir".encode("latin-1")))
+    assert len(list(open_source([str(path)]))) == 3
+
+
 def test_damage_is_reported_even_when_the_decoder_conceals_it(tmp_path, caplog):
     path = write_video(tmp_path / "a.avi", make_frames(30), codec="mpeg4")
     data, rng = bytearray(path.read_bytes()), np.random.default_rng(0)

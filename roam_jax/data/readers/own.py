@@ -64,7 +64,7 @@ class VideoFrames(Frames):
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         try:
-            with av.open(str(self.path)) as container:
+            with av.open(str(self.path), metadata_errors="replace") as container:  # titles need not be UTF-8
                 container.streams.video[0].thread_type = "AUTO"
                 yield from container.decode(video=0)
         except (FFmpegError, IndexError) as error:
