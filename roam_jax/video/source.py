@@ -28,6 +28,7 @@ from av.error import FFmpegError
 from roam_jax.data.readers.otb import select_range
 from roam_jax.video.errors import InputError
 from roam_jax.video.formats import Boxes, Image, read_boxes
+from roam_jax.video.truncation import ends_whole
 
 T = TypeVar("T")
 
@@ -122,7 +123,9 @@ class VideoFile(FrameSource):
     """Video file, decoded by FFmpeg.
 
     Frames that the decoder drops are counted out; damage that it conceals is reported once as a warning of this
-    module's logger. A file that holds fewer frames than its header declares raises InputError after its last frame.
+    module's logger. A file that holds fewer frames than its header declares, or that was cut as far as its container
+    tells (`ends_whole`), raises InputError after its last frame; where the container never tells, as in a stream of
+    MPEG or of bare frames, a last frame that is damaged says so.
 
     Raises:
         InputError: the file is missing, empty, no video, or in a format that FFmpeg cannot decode.
@@ -149,8 +152,9 @@ class VideoFile(FrameSource):
         """Frames of one pass over the file; `report` warns of damage and raises where frames are missing."""
         frames = packets = 0
         shown_until = 0.0
-        damage = ""
+        damage, broken, heard = "", False, 0
         with self._open() as (container, stream), _ffmpeg_errors() as messages:
+            kind = container.format.name
             # One thread: only then do FFmpeg's messages, the one sign of concealed damage, arrive in this thread.
             stream.codec_context.thread_count = 1
             for packet in _until_unreadable(container.demux(stream)):
@@ -160,13 +164,21 @@ class VideoFile(FrameSource):
                     frames += 1
                     shown_until = frame.time or 0.0
                     yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
-                broken = any(frame.is_corrupt for frame in decoded) or error or messages
+                corrupt = packet.is_corrupt or any(frame.is_corrupt for frame in decoded)
+                # The empty packet at the end brings frames that the decoder has held back.
+                broken = bool(corrupt or error or messages[heard:]) or (not packet.size and broken)
+                heard = len(messages)
                 if report and broken and not damage:
                     damage = error or (messages[0][2].strip() if messages else "corrupt frame")
                     log.warning("%s is damaged near frame %d (%s); tracking goes on", self.name, frames, damage)
-        if report and packets < self.declared:
+        if not report:
+            return
+        whole = ends_whole(self.path, kind)
+        if packets < self.declared:
             raise InputError(f"{self.name} is truncated: it ends after {frames} of {self.declared} frames")
-        if report and not self.declared and shown_until < self.seconds - 1:
+        if whole is False or (whole is None and broken and not self.declared):
+            raise InputError(f"{self.name} is truncated: it breaks off after {frames} frames")
+        if not self.declared and shown_until < self.seconds - 1:
             # Sound may be longer than the picture, so this is no error.
             log.warning("%s ends after %.1f of %.1f seconds", self.name, shown_until, self.seconds)
 
