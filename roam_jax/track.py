@@ -95,7 +95,7 @@ class TrackArgs:
     video: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")] = True
     """write no video.mp4"""
     show: Flag = False
-    """show the frames in a window while tracking; q or Esc ends"""
+    """show the frames in a window while tracking; q, Esc or closing it ends"""
     fps: Annotated[float | None, _option("FPS")] = None
     """frames per second of video.mp4 (default: those of the input; 30 for pictures)"""
     settings: Flag = False

@@ -10,10 +10,14 @@ import sys
 import cv2
 import numpy as np
 
+from roam_jax.video.draw import COLOURS, draw_box, line_width
 from roam_jax.video.errors import DisplayError, UsageError
 from roam_jax.video.formats import Box, Image
 
 TITLE = "draw a box around the object, then press Enter"
+ACCEPT = (10, 13, ord(" "))
+CANCEL = (ord("q"), 27)
+NO_KEY = 255
 
 
 def require_display(purpose: str) -> None:
@@ -46,23 +50,62 @@ def select_box(image: Image) -> Box:
 
     Raises:
         DisplayError: no window can be opened.
-        UsageError: the user drew nothing.
+        UsageError: the user drew nothing, or closed the window.
     """
     require_display("draw the box with the mouse (or give it as --box x,y,w,h)")
-    cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
     height, width = image.shape[:2]
-    shrink = min(1.0, 1280 / width, 720 / height)
-    cv2.resizeWindow(TITLE, round(width * shrink), round(height * shrink))
-    try:
-        box = cv2.selectROI(TITLE, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), showCrosshair=False, printNotice=False)
-    finally:
+    corners = np.zeros((2, 2), np.float32)
+
+    def drag(event: int, x: int, y: int, flags: int, _: object) -> None:
+        if event == cv2.EVENT_LBUTTONDOWN:
+            corners[:] = np.clip((x, y), 0, (width, height))
+        elif event == cv2.EVENT_LBUTTONUP or flags & cv2.EVENT_FLAG_LBUTTON:
+            corners[1] = np.clip((x, y), 0, (width, height))
+
+    def drawn() -> Box:
+        return np.concatenate([corners.min(0), np.ptp(corners, 0)])
+
+    _open_window(TITLE, image)
+    cv2.setMouseCallback(TITLE, drag)
+    key: int | None = NO_KEY
+    while key not in (*ACCEPT, *CANCEL, None):
+        canvas = image.copy()
+        draw_box(canvas, drawn(), COLOURS[0], line_width(image))
+        cv2.imshow(TITLE, cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
+        key = _wait_key(TITLE, 20)
+    if key is not None:
         cv2.destroyWindow(TITLE)
-    if min(box[2:]) <= 0:
+    if key not in ACCEPT or drawn()[2:].min() <= 0:
         raise UsageError("no box was drawn")
-    return np.asarray(box, np.float32)
+    return drawn()
 
 
 def show_frame(image: Image, title: str = "roam_jax: q or Esc ends") -> bool:
-    """Show an RGB frame; False if the user wants no more of them."""
+    """Show an RGB frame; False if the user wants no more of them, or has closed the window."""
+    if not _is_visible(title):
+        _open_window(title, image)
     cv2.imshow(title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    return cv2.waitKey(1) & 0xFF not in (ord("q"), 27)
+    return _wait_key(title, 1) not in (*CANCEL, None)
+
+
+def _open_window(title: str, image: Image) -> None:
+    """A window of the image's shape that fits on a screen, and has nothing in it but the image."""
+    # Qt's toolbar would shrink the image, and complain that OpenCV's wheels bring no fonts for it.
+    cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+    height, width = image.shape[:2]
+    shrink = min(1.0, 1280 / width, 720 / height)
+    cv2.resizeWindow(title, round(width * shrink), round(height * shrink))
+
+
+def _wait_key(title: str, milliseconds: int) -> int | None:
+    """Key that the user presses in that time, or `NO_KEY`; None if the window is closed."""
+    visible = _is_visible(title)  # never where OpenCV's windows cannot tell
+    key = cv2.waitKey(milliseconds) & 0xFF
+    return None if visible and not _is_visible(title) else key
+
+
+def _is_visible(title: str) -> bool:
+    try:
+        return cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1
+    except cv2.error:  # Qt, when no window is left
+        return False

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -10,17 +11,58 @@ from roam_jax.video import select
 from roam_jax.video.errors import DisplayError, UsageError
 
 
-@pytest.fixture
-def display(monkeypatch):
-    """As if there were a screen; the user draws whatever the test puts into the list."""
-    drawn = []
+class Windows:
+    """OpenCV's windows with a user: each wait is the next of `deeds`, a key, "close", or what the mouse does."""
+
+    def __init__(self, tells: bool = True) -> None:
+        self.deeds, self.open, self.shown, self.flags, self.tells = [], set(), [], 0, tells
+        self.mouse = None
+
+    def namedWindow(self, title, flags):
+        self.open.add(title)
+        self.flags = flags
+
+    def imshow(self, title, image):
+        self.open.add(title)  # as OpenCV does
+        self.shown.append(image)
+
+    def waitKey(self, milliseconds):
+        deed = self.deeds.pop(0)
+        if deed == "close":
+            self.open.clear()
+        elif isinstance(deed, tuple):
+            self.mouse(*deed, None)
+        return deed if isinstance(deed, int) else -1
+
+    def getWindowProperty(self, title, which):
+        assert which == cv2.WND_PROP_VISIBLE
+        if not self.tells:
+            return -1.0
+        if not self.open:
+            raise cv2.error("NULL guiReceiver")
+        return float(title in self.open)
+
+    def setMouseCallback(self, title, function):
+        assert title in self.open
+        self.mouse = function
+
+    def destroyWindow(self, title):
+        self.open.remove(title)
+
+    def resizeWindow(self, title, width, height):
+        self.size = (width, height)
+
+
+@pytest.fixture(params=[True, False], ids=["tells", "cannot tell"])
+def windows(monkeypatch, request):
+    """As if there were a screen; OpenCV's windows may not tell whether they are there."""
+    fake = Windows(request.param)
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(select.cv2, "getBuildInformation", lambda: "  GUI:   QT5")
     monkeypatch.setattr(select.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0))
-    for name in ("namedWindow", "resizeWindow", "destroyWindow"):
-        monkeypatch.setattr(cv2, name, lambda *_: None)
-    monkeypatch.setattr(cv2, "selectROI", lambda *_, **__: drawn[0])
-    return drawn
+    for name in [name for name in dir(Windows) if not name.startswith("_")]:
+        monkeypatch.setattr(cv2, name, getattr(fake, name))
+    return fake
 
 
 def test_without_a_display_there_is_one_sentence(monkeypatch):
@@ -45,12 +87,80 @@ def test_a_display_that_does_not_answer_does_not_end_the_process(monkeypatch):
         select.require_display("test this")
 
 
-def test_the_box_that_is_drawn_comes_back(display):
-    display.append((3, 4, 10, 12))
-    np.testing.assert_array_equal(select.select_box(np.zeros((48, 64, 3), np.uint8)), [3, 4, 10, 12])
+IMAGE = np.zeros((48, 64, 3), np.uint8)
+DOWN, MOVE, UP, HELD = cv2.EVENT_LBUTTONDOWN, cv2.EVENT_MOUSEMOVE, cv2.EVENT_LBUTTONUP, cv2.EVENT_FLAG_LBUTTON
+DRAG = [(MOVE, 40, 40, 0), (DOWN, 13, 4, HELD), (MOVE, 5, 10, HELD), (UP, 3, 16, 0), (MOVE, 1, 1, 0)]
+ENTER, ESCAPE, OTHER = 13, 27, ord("x")
 
 
-def test_drawing_nothing_is_an_error(display):
-    display.append((0, 0, 0, 0))
+def test_the_box_that_is_drawn_comes_back(windows):
+    windows.deeds = [OTHER, *DRAG, ENTER]
+    np.testing.assert_array_equal(select.select_box(IMAGE), [3, 4, 10, 12])
+    assert not windows.open
+    outline = cv2.cvtColor(windows.shown[-1], cv2.COLOR_BGR2GRAY)[4:16, 8]
+    assert outline[0] > 0
+    assert outline[6] == 0, "the box is outlined while it is drawn"
+    assert not IMAGE.any()
+
+
+def test_the_last_box_counts_and_none_reaches_beyond_the_image(windows):
+    windows.deeds = [*DRAG, (DOWN, 50, 40, HELD), (MOVE, 99, 60, HELD), (UP, 99, 60, 0), ord(" ")]
+    np.testing.assert_array_equal(select.select_box(IMAGE), [50, 40, 14, 8])
+
+
+@pytest.mark.parametrize("deeds", [[ENTER], [*DRAG, ESCAPE], [*DRAG, ord("q")], [*DRAG[:2], ENTER]])
+def test_drawing_nothing_is_an_error(windows, deeds):
+    windows.deeds = list(deeds)
     with pytest.raises(UsageError, match="no box was drawn"):
-        select.select_box(np.zeros((48, 64, 3), np.uint8))
+        select.select_box(IMAGE)
+    assert not windows.open
+
+
+@pytest.mark.parametrize("windows", [True], indirect=True)
+def test_closing_the_window_is_drawing_nothing(windows):
+    windows.deeds = [*DRAG, "close", ENTER]
+    with pytest.raises(UsageError, match="no box was drawn"):
+        select.select_box(IMAGE)
+    assert windows.deeds == [ENTER]
+    assert not windows.open, "and it does not come back"
+
+
+@pytest.mark.parametrize(("deed", "goes_on"), [(OTHER, True), (-1, True), (ESCAPE, False), (ord("q"), False)])
+def test_a_key_ends_the_frames_that_are_shown(windows, deed, goes_on):
+    windows.deeds = [-1, deed]
+    assert select.show_frame(IMAGE)
+    assert select.show_frame(IMAGE) == goes_on
+
+
+@pytest.mark.parametrize("windows", [True], indirect=True)
+def test_closing_the_window_ends_the_frames_that_are_shown(windows):
+    windows.deeds = [-1, "close"]
+    assert select.show_frame(IMAGE)
+    assert not select.show_frame(IMAGE)
+
+
+@pytest.mark.parametrize(("size_hw", "window"), [((48, 64), (64, 48)), ((2160, 3840), (1280, 720))])
+def test_the_image_is_whole_and_alone_in_the_window(windows, size_hw, window):
+    windows.deeds = [-1]
+    select.show_frame(np.zeros((*size_hw, 3), np.uint8))
+    assert windows.size == window
+    assert windows.flags & cv2.WINDOW_GUI_NORMAL
+
+
+def test_a_real_window_is_quiet_and_has_the_size_of_the_image():
+    try:
+        select.require_display("test this")
+    except DisplayError as error:
+        pytest.skip(str(error))
+    program = """
+import cv2, numpy as np
+from roam_jax.video.select import show_frame
+for _ in range(5):
+    assert show_frame(np.zeros((300, 400, 3), np.uint8), "a")
+    cv2.waitKey(20)
+print(cv2.getWindowImageRect("a")[2:])
+cv2.destroyAllWindows()
+assert show_frame(np.zeros((300, 400, 3), np.uint8), "a"), "opened again by the program itself"
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "(400, 300)\n", "")
