@@ -5,10 +5,12 @@ The names below are loaded when they are first used: importing the package impor
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
 
+TYPE_CHECKING = False  # that of typing, whose import would take longer than all that is done here
 if TYPE_CHECKING:
+    from typing import Any
+
     from roam_jax.backbones import make_backbone
     from roam_jax.checkpoints import load_checkpoint
     from roam_jax.config import Config
@@ -31,6 +33,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """A public name from its module (PEP 562)."""
     if name == "__version__":
+        from importlib import metadata  # late for the same reason
+
         return metadata.version("roam-jax")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports that take a second
+    from roam_jax.interrupts import leave_at_once
+
+    leave_at_once()
+
 import math
 import signal
 import sys

@@ -8,12 +8,18 @@ jax is imported late, when the arguments and the input are fine: help and most e
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports that take a second
+    from roam_jax.interrupts import leave_at_once
+
+    leave_at_once()
+
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain, repeat
@@ -28,6 +34,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from roam_jax.config import Config
 from roam_jax.demo import FPS, render_demo
 from roam_jax.evaluation.metrics import overlap_xywh, success_auc
+from roam_jax.interrupts import StopRequest
 from roam_jax.video.draw import draw_observations
 from roam_jax.video.errors import ExitCode, InputError, ModelError, TrackError, UsageError, refuse_empty
 from roam_jax.video.formats import Box, Boxes, Image, Observation, check_box, parse_box, read_boxes
@@ -206,18 +213,23 @@ def run(args: TrackArgs, config: Config | None, make_trackers: MakeTrackers) -> 
             args.output, targets=len(boxes), size_hw=source.size_hw, fps=fps, video=args.video, one_based=args.one_based
         )
         observed: list[list[Observation]] = []
+        stop = StopRequest((signal.SIGINT,))
         try:
-            with results, closing(watch(source)) as frames:
+            with ExitStack() as interrupts, results, closing(watch(source)) as frames:
                 true_boxes = chain(() if truth is None else truth, repeat(None))
                 for (image, observations), true_box in zip(follow(frames, trackers, boxes), true_boxes):  # noqa: B905
+                    if not observed:  # the first frame has compiled the programs; from here on there is work to lose
+                        interrupts.enter_context(stop)
                     observed.append(observations)
                     results.write(image, observations, true_box)
-                    if args.show and not show(image, observations):
+                    if stop.requested or (args.show and not show(image, observations)):
                         break
         finally:
             report(observed, truth)
             if observed:
                 print("results:", ", ".join(str(args.output / name) for name in results.files))
+        if stop.requested:
+            raise KeyboardInterrupt
 
 
 def open_input(args: TrackArgs) -> FrameSource:

@@ -8,6 +8,11 @@ What it makes is in RUN_DIR/tracker, for `python -m roam_jax.track --checkpoint`
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports that take a second
+    from roam_jax.interrupts import leave_at_once
+
+    leave_at_once()
+
 import dataclasses
 import logging
 import shlex
@@ -46,7 +51,7 @@ class TrainExit(DescribedCode):
     OUTPUT = 6, "the run folder holds something else, or cannot be written"
     DIVERGED = 7, "train.max_refused meta-gradients in a row were not finite; the batch is in the run folder"
     STOPPED = 75, "stopped by SIGTERM or SIGINT, and saved: go on with --resume"
-    INTERRUPTED = 130, "stopped by a second SIGINT, without saving"
+    INTERRUPTED = 130, "stopped by SIGINT before the first step, or by a second one, without saving"
 
 
 class UsageError(Exception):
@@ -134,7 +139,8 @@ Written to the run folder:
 
 Every setting is an option too, for example --config.train.batch 16; --settings lists them.
 
-The first SIGTERM or SIGINT (Ctrl-C) saves and leaves after the present step, a second one leaves at once. Exit codes:
+While it trains, the first SIGTERM or SIGINT (Ctrl-C) saves and leaves after the present step, a second one leaves at
+once. Exit codes:
 {chr(10).join(f"  {code.value:3d}  {code.meaning}" for code in TrainExit)}"""
 
 
@@ -199,10 +205,10 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> TrainExit:
     """Train as the arguments say; see `TrainExit` and `main` for what can go wrong."""
     from roam_jax.backbones import make_backbone
     from roam_jax.data.show import draw_batch
+    from roam_jax.interrupts import StopRequest
     from roam_jax.tracking.tracker import enable_compilation_cache
     from roam_jax.training import loop, runs, setup
     from roam_jax.training.parallel import Trainer, start_devices
-    from roam_jax.training.preemption import StopRequest
     from roam_jax.training.report import forecast
     from roam_jax.training.state import make_meta_optimizer, make_state
     from roam_jax.training.validate import read_clips

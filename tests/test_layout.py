@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "roam_jax"
 LAYERS = (
     "config",
+    "interrupts",
     "core",
     "backbones",
     "checkpoints",
@@ -83,7 +84,7 @@ def test_an_upward_import_is_found():
 
 def test_every_folder_has_its_layer():
     folders = {path.parent.relative_to(ROOT).parts[0] for path in FILES if path.parent != ROOT}
-    assert folders == set(LAYERS) - {"config", "entry"}
+    assert folders == set(LAYERS) - {"config", "interrupts", "entry"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "core").glob("*.py")), ids=name_of)

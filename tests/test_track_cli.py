@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -352,6 +353,26 @@ def test_ctrl_c_leaves_what_was_tracked(video, out, capsys, fails_at):
     assert len(read_boxes(out / "boxes.txt")) == len(read_observations(out / "track.jsonl")) == fails_at
     assert len(list(VideoFile(out / "video.mp4"))) == fails_at
     assert f"{fails_at} frames tracked" in capsys.readouterr().out
+
+
+def test_ctrl_c_where_no_exception_gets_through_ends_the_video_in_good_order(video, out, capsys):
+    class Interrupted(StandIn):
+        def update(self, image):
+            if self.updates == 2:
+                try:
+                    os.kill(os.getpid(), signal.SIGINT)
+                    time.sleep(0.01)  # the handler runs between two instructions of Python
+                except KeyboardInterrupt:
+                    pass  # as in a callback of a library
+            return super().update(image)
+
+    assert run(video, "--box", "10,20,30,40", "--output", out, make_trackers=lambda *_: [Interrupted()]) == 130
+    assert len(read_boxes(out / "boxes.txt")) == len(read_observations(out / "track.jsonl")) == 4
+    assert len(list(VideoFile(out / "video.mp4"))) == 4
+    shown = capsys.readouterr()
+    assert "4 frames tracked" in shown.out
+    assert shown.err.endswith("\ninterrupted\n")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "as before"
 
 
 def test_a_fault_of_the_tracker_is_not_hidden_and_loses_nothing(video, out):

@@ -32,6 +32,7 @@ from roam_jax.evaluation.formats import Run, read_run, write_run
 from roam_jax.evaluation.metrics import Scores, has_box, score
 from roam_jax.evaluation.protocols import Protocol
 from roam_jax.evaluation.trackers import TrackerLike
+from roam_jax.interrupts import deaf_children, raised_again
 
 T = TypeVar("T")
 MakeTracker = Callable[[], TrackerLike]
@@ -207,11 +208,12 @@ def track_in_processes(
     job = Job(make_tracker, run)
     threads = threads or max(1, count_cores() // workers)
     waiting = deque(sorted(sequences, key=len, reverse=True))
-    while waiting:
-        suspects = yield from _track_in_pool(waiting, job, min(workers, len(waiting)), threads)
-        for suspect in suspects:
-            if (yield from _track_in_pool(deque([suspect]), job, 1, threads)):
-                yield suspect.name, "the process that tracked it died"
+    with raised_again():
+        while waiting:
+            suspects = yield from _track_in_pool(waiting, job, min(workers, len(waiting)), threads)
+            for suspect in suspects:
+                if (yield from _track_in_pool(deque([suspect]), job, 1, threads)):
+                    yield suspect.name, "the process that tracked it died"
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,8 @@ def _track_in_pool(
         while waiting or running:
             # no more than can run, so that few are under suspicion when one dies
             while waiting and len(running) < workers:
-                running[pool.submit(job, waiting[0])] = waiting[0]
+                with deaf_children():
+                    running[pool.submit(job, waiting[0])] = waiting[0]
                 waiting.popleft()
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 outcome = future.result()

@@ -17,11 +17,11 @@ from roam_jax.config import Config
 from roam_jax.core.losses import Losses, meta_loss
 from roam_jax.core.update import initial_rates
 from roam_jax.data.pipeline import ClipBatch
+from roam_jax.interrupts import StopRequest
 from roam_jax.tracking.online import TrackerParams
 from roam_jax.tracking.params import params_to_dict
 from roam_jax.training.parallel import Batch, StepReport, Trainer
 from roam_jax.training.parts import Learned
-from roam_jax.training.preemption import StopRequest
 from roam_jax.training.report import write_card
 from roam_jax.training.runs import Run, save_batch
 from roam_jax.training.state import TrainState

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -163,6 +167,24 @@ def test_a_process_that_dies(root: Path) -> None:
     outcomes = dict(track_in_processes(read_layout("otb", root)[::2], Deadly, 2))
     assert outcomes.pop("Far") == "the process that tracked it died"
     assert {name: isinstance(outcome, Run) for name, outcome in outcomes.items()} == {"Near": True}
+
+
+class Endless(Still):
+    """Never comes back; somebody loses patience with the program that waits for it."""
+
+    def update(self, image: np.ndarray) -> np.ndarray:
+        os.kill(os.getppid(), signal.SIGINT)
+        time.sleep(30)
+        return super().update(image)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT that a test can send")
+def test_ctrl_c_waits_for_no_process(root: Path) -> None:
+    start = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        list(track_in_processes(read_layout("otb", root), Endless, 1))
+    assert time.perf_counter() - start < 20
+    assert not multiprocessing.active_children()
 
 
 class Counter(Still):

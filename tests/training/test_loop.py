@@ -16,9 +16,9 @@ from roam_jax.config import Config
 from roam_jax.core.meta import QUANTILES, MetaLoss
 from roam_jax.data.pipeline import ClipBatch
 from roam_jax.data.sequences import DataError
+from roam_jax.interrupts import StopRequest
 from roam_jax.training.loop import Diverged, Job, train
 from roam_jax.training.parallel import Trainer
-from roam_jax.training.preemption import StopRequest
 from roam_jax.training.runs import Run, create_run
 from roam_jax.training.state import make_meta_optimizer, make_state
 from roam_jax.training.writer import Writer, read_log
