@@ -111,9 +111,7 @@ def _list_problems(sequences: list[Sequence]) -> Iterator[str]:
     counts = Counter(sequence.name for sequence in sequences)
     yield from (f"{name} should be the name of one sequence, but {n} have it" for name, n in counts.items() if n > 1)
     for sequence in sequences:
-        if not len(sequence):
-            yield f"sequence {sequence.name} should have frames, but there are none"
-        elif not sequence.visible.any():
+        if not sequence.visible.any():
             yield f"sequence {sequence.name} should show its object, but never does"
 
 

@@ -21,7 +21,7 @@ import platformdirs
 from roam_jax.data.readers.tree import Stamp, Tree, stamp_of
 from roam_jax.data.sequences import FolderPaths, ImageFiles, Sequence
 
-VERSION = 1
+VERSION = 2
 """to be raised when a reader gives something else for the same files"""
 MIN_SIZE = 1000
 """folders and files, or sequences, below which a data set is read as fast as its index"""

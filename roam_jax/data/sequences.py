@@ -147,7 +147,11 @@ class Head(Frames):
 
 @dataclass(frozen=True, eq=False)
 class Sequence:
-    """One object through the frames of one video, or in one still picture."""
+    """One object through the frames of one video, or in one still picture; it has a frame at least.
+
+    Raises:
+        DataError: no frame, or not one box or label per frame.
+    """
 
     name: str
     frames: Frames
@@ -174,6 +178,8 @@ class Sequence:
         seen = present if self.visible is None else present & np.asarray(self.visible, bool)
         object.__setattr__(self, "boxes_xywh", np.where(present[:, None], boxes, np.float32(np.nan)))
         object.__setattr__(self, "visible", seen)
+        if not len(self.frames):
+            raise DataError(f"sequence {self.name} should have frames, but there are none")
         if len(self.frames) != len(boxes):
             raise DataError(f"sequence {self.name} should have one box per frame: {len(self.frames)} and {len(boxes)}")
         for key, values in self.labels.items():

@@ -172,13 +172,14 @@ def test_otb(tmp_path):
 
 def test_otb_sequences_with_a_known_range(tmp_path):
     write_pictures(tmp_path / "Football1" / "img", [f"{i:04d}.png" for i in range(1, 80)], 4, 4)
-    (tmp_path / "Football1" / "groundtruth_rect.txt").write_text("1,1,5,5\n" * 79)
+    (tmp_path / "Football1" / "groundtruth_rect.txt").write_text("1,1,5,5\n" * 74)
     (sequence,) = read_otb_folder(tmp_path)
     assert len(sequence) == 74
-    write_pictures(tmp_path / "David" / "img", [f"{i:04d}.png" for i in (298, 299, 300, 301)], 4, 4)
-    (tmp_path / "David" / "groundtruth_rect.txt").write_text("1,1,5,5\n2,2,5,5\n")
-    (sequence,) = read_otb_folder(tmp_path / "David")
-    assert [path.stem for path in sequence.frames.paths] == ["0300", "0301"]
+
+
+def test_a_sequence_has_frames(tmp_path):
+    with pytest.raises(DataError, match="sequence nothing should have frames"):
+        Sequence("nothing", ImageFiles([]), np.zeros((0, 4), np.float32))
 
 
 def test_got10k(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,8 @@ OTB_RANGES = {
     "Tiger1": (6, 354),
 }
 """first and last frame number, for the sequences of OTB that do not count all their pictures from 1"""
+ANNOTATED_FROM_1 = "Tiger1"
+"""has a box for each of its pictures; the other annotations begin and end with the range"""
 
 OTB2013_NAMES = """
 Basketball Bolt Boy Car4 CarDark CarScale Coke Couple Crossing David David2 David3 Deer Dog1 Doll Dudek FaceOcc1
@@ -43,6 +46,8 @@ Human9 Jump KiteSurf Man Panda RedTeam Rubik Skater Skater2 Skating2 Surfer Toy 
 
 OTB_LISTS = {"2013": OTB2013_NAMES.split(), "2015": sorted((OTB2013_NAMES + OTB2015_MORE).split())}
 OTB_ATTRIBUTES = ("IV", "OPR", "SV", "OCC", "DEF", "MB", "FM", "IPR", "OV", "BC", "LR")
+
+log = logging.getLogger(__name__)
 
 
 def read_otb_folder(
@@ -89,15 +94,20 @@ def select_range(
 ) -> tuple[Bool[np.ndarray, " p"], Float32[np.ndarray, "m 4"]]:
     """Which pictures belong to a sequence of OTB, as in the toolkit's own list, and the boxes that belong to them.
 
-    The annotation has a line for each picture, or only for those of the range.
+    The range of the list is taken only of what is OTB's own by its numbers: all pictures of the range are there with
+    others beside them, and the annotation is as long as OTB's. A warning says so. Anything else that is called by one
+    of these names is somebody's own, and stays as it is.
 
     Args:
         name: of the sequence.
         stems: file names of all pictures that are there, without suffix.
         boxes_xywh: all that are there.
     """
-    first, last = OTB_RANGES.get(name, (0, 0))
-    if name not in OTB_RANGES or len(stems) == len(boxes_xywh) == last - first + 1:
-        return np.ones(len(stems), bool), boxes_xywh
+    first, last = OTB_RANGES.get(name, (1, 0))
+    count = last - first + 1
     inside = np.array([stem.isdecimal() and first <= int(stem) <= last for stem in stems], bool)
-    return inside, boxes_xywh[inside] if len(boxes_xywh) == len(stems) else boxes_xywh[: inside.sum()]
+    lengths = (count, last) if name == ANNOTATED_FROM_1 else (count,)
+    if inside.sum() != count or inside.all() or len(boxes_xywh) not in lengths:
+        return np.ones(len(stems), bool), boxes_xywh
+    log.warning("%s: only the pictures %d to %d of %d are used, as OTB says", name, first, last, len(stems))
+    return inside, boxes_xywh[-count:]

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from roam_jax.data.readers.otb import OTB_LISTS, OTB_RANGES, read_otb_folder
+from roam_jax.data.readers.otb import OTB_LISTS, OTB_RANGES, read_otb_folder, select_range
 from roam_jax.data.sequences import DataError
+from roam_jax.video.source import open_source
 
 
 @pytest.fixture
@@ -23,29 +24,55 @@ def test_separators_and_the_first_pixel(tmp_path, add, separator):
     np.testing.assert_array_equal(sequence.boxes_xywh, [[305, 4, 95, 65], [0, 0, 2, 3]])
 
 
-@pytest.mark.parametrize("name", sorted(set(OTB_RANGES) - {"Tiger1"}))
-def test_frames_that_belong_to_a_sequence(tmp_path, add, numbers, name):
-    """More pictures than boxes, as downloaded: from one before the first to one after the last."""
+@pytest.mark.parametrize("name", sorted(OTB_RANGES))
+def test_frames_that_belong_to_a_sequence(caplog, name):
+    """More pictures than boxes, as downloaded; that of Tiger1 has a box for each picture."""
     first, last = OTB_RANGES[name]
-    boxes = [(i, 1, 5, 5) for i in range(last - first + 1)]
-    add(name, [n for n in (first - 1, first, first + 1, last - 1, last, last + 1) if n > 0], boxes[:4])
-    (sequence,) = read_otb_folder(tmp_path)
-    assert numbers(sequence) == [first, first + 1, last - 1, last]
-    np.testing.assert_array_equal(sequence.boxes_xywh[:, 0], [-1, 0, 1, 2])
+    before, after = first - 1, 0 if name == "Tiger1" else 3
+    stems = [f"{n:04d}" for n in range(1, last + after + 1)]
+    x = np.arange(1 if name == "Tiger1" else first, last + 1)
+    inside, boxes = select_range(name, stems, np.stack([x, x, x, x], axis=1).astype(np.float32))
+    assert np.flatnonzero(inside).tolist() == list(range(before, last))
+    np.testing.assert_array_equal(boxes[:, 0], np.arange(first, last + 1))
+    assert caplog.messages == [f"{name}: only the pictures {first} to {last} of {last + after} are used, as OTB says"]
 
 
-def test_tiger1_begins_at_its_sixth_picture_and_box(tmp_path, add, numbers):
+def test_the_range_is_read(tmp_path, add, numbers):
     add("Tiger1", range(1, 355), [(n + 1, 1, 5, 5) for n in range(1, 355)])
     (sequence,) = read_otb_folder(tmp_path)
     assert numbers(sequence) == list(range(6, 355))
     np.testing.assert_array_equal(sequence.boxes_xywh[[0, -1], 0], [6, 354])
 
 
-def test_a_range_that_was_numbered_anew(tmp_path, add, numbers):
-    count = 988 - 247 + 1
-    add("BlurCar1", range(1, count + 1), [(n, 1, 5, 5) for n in range(count)])
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("David", range(1, 171)),
+        ("David", range(1, 771)),
+        ("BlurCar1", range(1, 21)),
+        ("BlurCar1", range(1, 743)),  # numbered anew
+        ("Football1", range(1, 81)),
+        ("Tiger1", range(1, 121)),
+        ("Tiger1", range(1, 401)),
+        ("Diving", range(1, 216)),
+    ],
+)
+def test_an_own_sequence_of_such_a_name_stays_as_it_is(caplog, name, numbers):
+    boxes = np.ones((len(numbers), 4), np.float32)
+    inside, kept = select_range(name, [f"{n:04d}" for n in numbers], boxes)
+    assert inside.all()
+    assert len(kept) == len(numbers)
+    assert not caplog.messages
+
+
+def test_own_david_is_read_and_opened(tmp_path, add):
+    add("David", range(1, 6), [(n, 1, 5, 5) for n in range(1, 6)])
     (sequence,) = read_otb_folder(tmp_path)
-    assert numbers(sequence) == list(range(1, count + 1))
+    assert len(sequence) == 5
+    with open_source([str(tmp_path / "David")]) as source:
+        assert source.n_frames == 5
+        assert source.groundtruth_xywh is not None
+        assert len(source.groundtruth_xywh) == 5
 
 
 def test_two_objects(tmp_path, add, text):
