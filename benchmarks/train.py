@@ -31,6 +31,7 @@ from roam_jax.data.mix import load_mix, parse_source
 from roam_jax.data.pipeline import ClipBatch, make_pipeline
 from roam_jax.data.sequences import DataError
 from roam_jax.data.synthetic import synthetic_sequence
+from roam_jax.extras import MissingExtra
 from roam_jax.tracking.params import init_params
 from roam_jax.training.episodes import meta_gradient
 from roam_jax.training.parallel import Trainer, count_cores, start_devices
@@ -248,7 +249,7 @@ def main() -> None:
     start_devices()
     try:
         run(arguments)
-    except (DataError, ValueError) as error:
+    except (DataError, MissingExtra, ValueError) as error:
         sys.exit(str(error))
 
 

@@ -38,12 +38,14 @@ from roam_jax.evaluation.report import (
     write_json,
 )
 from roam_jax.evaluation.trackers import TrackerChoice, TrackerLike, TrackerName
+from roam_jax.extras import MissingExtra
 from roam_jax.video.errors import ExitCode, refuse_empty
 
 EXIT_CODES = {
     CheckpointError: ExitCode.CHECKPOINT,
     WeightsError: ExitCode.CHECKPOINT,
     DataError: ExitCode.INPUT,
+    MissingExtra: ExitCode.USAGE,
     OSError: ExitCode.OUTPUT,
     ValueError: ExitCode.USAGE,
 }
@@ -61,10 +63,10 @@ class Arguments:
     OUTPUT/DATASET/TRACKER gets the boxes and times in the benchmark's format, report.json, report.md, plots, and
     submission.zip where a server wants one. Sequences whose files are complete are not tracked again.
 
-    Exit codes: 0 done; 2 wrong arguments; 3 data that cannot be read or are all still pictures, or sequences that
-    broke, which are named while the others are done; 5 no usable checkpoint; 6 results that cannot be written; 130
-    stopped by Ctrl-C or SIGTERM. Sequences that were finished by then are kept, and the same command goes on with the
-    others.
+    Exit codes: 0 done; 2 wrong arguments, or an extra that is not installed; 3 data that cannot be read or are all
+    still pictures, or sequences that broke, which are named while the others are done; 5 no usable checkpoint; 6
+    results that cannot be written; 130 stopped by Ctrl-C or SIGTERM. Sequences that were finished by then are kept, and
+    the same command goes on with the others.
     """
 
     root: Path | None = None

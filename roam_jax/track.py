@@ -314,7 +314,7 @@ def read_config(checkpoint: str) -> Config:
 
     try:
         return load_checkpoint(checkpoint).config
-    except CheckpointError as error:
+    except (CheckpointError, ValueError, OSError) as error:
         raise ModelError(str(error)) from error
 
 

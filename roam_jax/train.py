@@ -28,6 +28,7 @@ import numpy as np
 import tyro
 
 from roam_jax.config import Config
+from roam_jax.extras import MissingExtra, require
 from roam_jax.video.errors import DescribedCode, refuse_empty
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class TrainExit(DescribedCode):
 
     DONE = 0, "trained to the last step"
     FAILURE = 1, "a fault of the program itself; a traceback follows"
-    USAGE = 2, "wrong arguments or settings"
+    USAGE = 2, "wrong arguments or settings, or an extra that is not installed"
     DATA = 3, "data that are missing or cannot be read"
     CHECKPOINT = 5, "a checkpoint or weights that are missing, damaged, or do not fit"
     OUTPUT = 6, "the run folder holds something else, or cannot be written"
@@ -149,10 +150,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         args, config = parse_args(argv)
-        try:
-            from roam_jax.training import loop, setup  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise UsageError(f"training needs {error.name}: pip install 'roam-jax[train]'") from error
+        for package in ("grain", *(("tensorboardX",) if args.tensorboard else ())):  # before anything is begun
+            require(package)
         return int(run(args, config, command=shlex.join(["python", "-m", "roam_jax.train", *argv])))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -358,7 +357,7 @@ def _check(args: TrainArgs, config: Config) -> None:
 
 
 class _usage:
-    """Context that turns errors of some kinds into a `UsageError`."""
+    """Context that turns errors of some kinds into a `UsageError`, but for those with an exit code of their own."""
 
     def __init__(self, *kinds: type[Exception]) -> None:
         self.kinds = kinds
@@ -366,7 +365,7 @@ class _usage:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, self.kinds):
+        if isinstance(error, self.kinds) and _exit_code(error) == TrainExit.FAILURE:
             raise UsageError(str(error)) from error
 
 
@@ -381,6 +380,7 @@ def _exit_code(error: Exception) -> TrainExit:
 
     codes: dict[type[Exception], TrainExit] = {
         UsageError: TrainExit.USAGE,
+        MissingExtra: TrainExit.USAGE,
         SourceError: TrainExit.USAGE,  # before DataError, which it is one of
         DataError: TrainExit.DATA,
         CheckpointError: TrainExit.CHECKPOINT,

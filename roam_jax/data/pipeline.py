@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as Indexable
 from typing import NamedTuple
 
-import grain
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from roam_jax.config import Config
 from roam_jax.data.clips import Clip, sample_clip
 from roam_jax.data.sequences import DataError, Sequence, group_by_source
+from roam_jax.extras import require
 
 
 class ClipBatch(NamedTuple):
@@ -57,7 +57,11 @@ def make_pipeline(
     Raises:
         DataError: no usable sequence, weights that name other sources than there are, or a batch that cannot be shared;
             and from the iterator: a frame that cannot be read.
+        MissingExtra: grain is not installed.
     """
+    require("grain")
+    import grain
+
     index, count = process
     batch = config.train.batch
     if batch % count:

@@ -13,6 +13,9 @@ from tqdm import tqdm
 
 from roam_jax.data.layouts import Layout, read_layout
 from roam_jax.data.sequences import DataError
+from roam_jax.extras import MissingExtra
+
+EXIT_CODES = {MissingExtra: 2, DataError: 3, OSError: 6}
 
 
 def prepare(
@@ -25,6 +28,9 @@ def prepare(
 ) -> None:
     """Write the frames of a data set as JPEG in ArrayRecord files. An interrupted run continues where it was.
 
+    Exit codes: 0 done, 2 wrong arguments or the extra `train` is not installed, 3 data that cannot be read, 6 the
+    files cannot be written.
+
     Args:
         layout: how the folder is laid out; `python -m roam_jax.data.check LAYOUT ROOT` says what it should hold.
         root: the data set's folder.
@@ -33,9 +39,7 @@ def prepare(
         exclude: text file with names of sequences to leave out, one per line.
         workers: threads that read and encode.
     """
-    import tensorflow_datasets as tfds
-
-    from roam_jax.data.builder import prepare_sequences
+    from roam_jax.data.builder import prepare_sequences, tfds
 
     sequences = read_layout(layout, root, source, exclude=exclude)
     tfds.disable_progress_bar()
@@ -46,13 +50,15 @@ def prepare(
     print(f"{out}: {len(sequences)} sequences, {frames} frames, {size / 2**20:.1f} MiB")
 
 
-def main() -> None:
-    """Command line."""
+def main(args: list[str] | None = None) -> int:
+    """The command line; returns its exit code."""
     try:
-        tyro.cli(prepare)
-    except DataError as error:
-        sys.exit(str(error))
+        tyro.cli(prepare, prog="python -m roam_jax.data.prepare", args=args)
+    except tuple(EXIT_CODES) as error:
+        print(error, file=sys.stderr)
+        return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -20,8 +20,10 @@ from roam_jax.core.labels import label_of_box
 from roam_jax.data.layouts import Layout, read_layout
 from roam_jax.data.pipeline import ClipBatch, make_pipeline
 from roam_jax.data.sequences import DataError
+from roam_jax.extras import MissingExtra
 
 COLUMNS = 10
+EXIT_CODES = {MissingExtra: 2, ValueError: 2, DataError: 3}
 BOX_RGB = (0, 255, 0)
 
 
@@ -81,6 +83,9 @@ def show(
 ) -> None:
     """Draw one training batch of a data set.
 
+    Exit codes: 0 done, 2 wrong arguments or the extra `train` is not installed, 3 data that cannot be read, or the
+    picture cannot be written.
+
     Args:
         layout: how the folder is laid out; see `python -m roam_jax.data.prepare`, or `prepared`.
         root: the data set's folder.
@@ -94,13 +99,15 @@ def show(
     draw_batch(next(batches), config, file)
 
 
-def main() -> None:
-    """Command line."""
+def main(args: list[str] | None = None) -> int:
+    """The command line; returns its exit code."""
     try:
-        tyro.cli(show)
-    except (DataError, ValueError) as error:
-        sys.exit(str(error))
+        tyro.cli(show, prog="python -m roam_jax.data.show", args=args)
+    except tuple(EXIT_CODES) as error:
+        print(error, file=sys.stderr)
+        return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

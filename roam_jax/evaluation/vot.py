@@ -23,17 +23,16 @@ from jaxtyping import UInt8
 from roam_jax.data.readers.vot import polygons_to_boxes
 from roam_jax.data.sequences import DataError, ImageFiles
 from roam_jax.evaluation.trackers import TrackerChoice, TrackerLike, TrackerName
+from roam_jax.extras import MissingExtra, require
 from roam_jax.video.errors import ExitCode
-
-NEEDS_TRAX = "speaking to the VOT toolkit needs the package vot-trax: pip install 'roam-jax[vot]'"
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Serve a tracker over TraX, the protocol of the VOT toolkit, which starts this program itself.
 
-    Exit codes: 0 the other side ended the session, 2 wrong arguments or a region that cannot be tracked, 3 an image
-    that cannot be read, 5 no usable checkpoint.
+    Exit codes: 0 the other side ended the session, 2 wrong arguments, a region that cannot be tracked, or the extra
+    `vot` is not installed, 3 an image that cannot be read, 5 no usable checkpoint.
     """
 
     tracker: TrackerName = "roam"
@@ -85,14 +84,13 @@ def serve(make: Callable[[], TrackerLike], *, name: str = "ROAM-JAX") -> None:
         name: of the tracker, for the other side.
 
     Raises:
-        ImportError: vot-trax is not installed.
+        MissingExtra: vot-trax is not installed.
         ValueError: a region that cannot be tracked, or what the tracker raises.
         DataError: an image that cannot be read.
     """
-    try:
-        import trax
-    except ImportError as error:
-        raise ImportError(NEEDS_TRAX) from error
+    require("trax")
+    import trax
+
     server = trax.Server(
         [trax.Region.RECTANGLE, trax.Region.POLYGON],
         [trax.Image.PATH, trax.Image.MEMORY, trax.Image.BUFFER],
@@ -183,7 +181,7 @@ def main(args: list[str] | None = None) -> int:
     except DataError as error:
         print(error, file=sys.stderr)
         return ExitCode.INPUT
-    except (ImportError, ValueError) as error:
+    except (MissingExtra, ValueError) as error:
         print(error, file=sys.stderr)
         return ExitCode.USAGE
     except Exception as error:

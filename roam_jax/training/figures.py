@@ -26,11 +26,13 @@ import numpy as np
 import tyro
 from jaxtyping import Float, Int
 
+from roam_jax.extras import MissingExtra, require
 from roam_jax.training.writer import LOG_FILE, LogError, read_log
 
 SHOWN_STEPS = 6
 """steps of training at most that `losses.png` shows"""
 DPI = 120
+EXIT_CODES = {MissingExtra: 2, LogError: 3, OSError: 6}
 
 
 class Series(NamedTuple):
@@ -51,7 +53,11 @@ class Histogram(NamedTuple):
 
 @dataclass(frozen=True)
 class Arguments:
-    """Draw the figures of a training run."""
+    """Draw the figures of a training run.
+
+    Exit codes: 0 done, 2 wrong arguments or the extra `plots` is not installed, 3 no log, or nothing in it to draw,
+    6 the pictures cannot be written.
+    """
 
     run_dir: Annotated[Path, tyro.conf.Positional]
     """folder of the run, with log.jsonl"""
@@ -73,7 +79,8 @@ def draw_figures(run_dir: Path | str, out: Path | str | None = None, smooth: int
         The files written.
 
     Raises:
-        LogError: no log, nothing in it to draw, or matplotlib is not installed.
+        LogError: no log, or nothing in it to draw.
+        MissingExtra: matplotlib is not installed.
     """
     records = read_log(Path(run_dir) / LOG_FILE)
     series, histograms = collect_series(records), collect_histograms(records)
@@ -222,10 +229,9 @@ def _beginning(histograms: dict[str, list[Histogram]], prefix: str) -> dict[str,
 
 def _new_figure(count: int) -> tuple[Any, Sequence[Any]]:
     """Figure with panels side by side; no display is needed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise LogError("figures need matplotlib, which is not installed: pip install 'roam-jax[plots]'") from error
+    require("matplotlib")
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6.4 * count, 4.4), layout="constrained")
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
@@ -237,15 +243,17 @@ def _colours(count: int) -> Any:
     return colormaps["viridis"](np.linspace(0.0, 0.85, count))
 
 
-def main() -> None:
-    """Command line."""
-    arguments = tyro.cli(Arguments, prog="python -m roam_jax.training.figures")
+def main(args: list[str] | None = None) -> int:
+    """The command line; returns its exit code."""
+    arguments = tyro.cli(Arguments, prog="python -m roam_jax.training.figures", args=args)
     try:
         for path in draw_figures(arguments.run_dir, arguments.out, arguments.smooth):
             print(path)
-    except (LogError, OSError) as error:
-        sys.exit(str(error))
+    except tuple(EXIT_CODES) as error:
+        print(error, file=sys.stderr)
+        return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

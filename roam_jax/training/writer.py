@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import ArrayLike
 
+from roam_jax.extras import require
+
 LOG_FILE, TIME_FILE, EVENTS_FOLDER = "log.jsonl", "time.jsonl", "tensorboard"
 BINS = 48
 
@@ -41,7 +43,8 @@ class Writer:
             tensorboard: write TensorBoard events too, in the folder `tensorboard`.
 
         Raises:
-            LogError: tensorboardX is wanted but not installed, or what is in the files is not a log.
+            MissingExtra: tensorboardX is wanted but not installed.
+            LogError: what is in the files is not a log.
         """
         events = _import_tensorboard() if tensorboard else None
         folder = Path(folder)
@@ -194,10 +197,7 @@ def _number(value: float) -> float | None:
 
 
 def _import_tensorboard() -> Any:
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise LogError(
-            "TensorBoard events need tensorboardX, which is not installed: pip install 'roam-jax[train]', or do without"
-        ) from error
+    require("tensorboardX")
+    from tensorboardX import SummaryWriter
+
     return SummaryWriter

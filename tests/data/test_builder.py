@@ -147,7 +147,7 @@ def test_nothing_is_overwritten(tmp_path, rectangles):
         read_prepared(tmp_path / "set")
 
 
-def test_command_line(tmp_path, monkeypatch):
+def test_command_line(tmp_path, capsys):
     folder = tmp_path / "a"
     folder.mkdir()
     cv2.imwrite(str(folder / "1.png"), np.zeros((30, 40, 3), np.uint8))
@@ -164,6 +164,5 @@ def test_command_line(tmp_path, monkeypatch):
     (tmp_path / "not.txt").write_text("a\n")
     prepare("images", tmp_path, tmp_path / "rest", exclude=tmp_path / "not.txt")
     assert [sequence.name for sequence in read_prepared(tmp_path / "rest")] == ["b"]
-    monkeypatch.setattr(sys, "argv", ["prepare", *arguments])
-    with pytest.raises(SystemExit, match="out should not exist yet"):
-        main()
+    assert main(arguments) == 3
+    assert "out should not exist yet" in capsys.readouterr().err

@@ -165,7 +165,7 @@ def test_errors_reach_the_other_side_in_one_sentence(start, tmp_path, fault):
 def test_without_the_package(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "trax", None)
     assert vot.main(["--tracker", "cv2:mil"]) == 2
-    assert capsys.readouterr().err.strip() == vot.NEEDS_TRAX
+    assert "pip install 'roam-jax[vot]'" in capsys.readouterr().err
 
 
 def test_other_kinds_of_images_and_regions():

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from roam_jax.extras import MissingExtra
 from roam_jax.training import figures
 from roam_jax.training.figures import (
     collect_histograms,
@@ -138,15 +139,13 @@ def test_without_matplotlib(tmp_path, monkeypatch):
     write_run(tmp_path, steps=1)
     for name in ("matplotlib", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(LogError, match="pip install 'roam-jax"):
+    with pytest.raises(MissingExtra, match="pip install 'roam-jax"):
         draw_figures(tmp_path)
 
 
-def test_command_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["figures", str(write_run(tmp_path, steps=3)), "--out", str(tmp_path / "out")])
-    figures.main()
+def test_command_line(tmp_path, capsys):
+    assert figures.main([str(write_run(tmp_path, steps=3)), "--out", str(tmp_path / "out")]) == 0
     names = [f"{name}.png" for name in ("meta_loss", "losses", "rates", "theta")]
     assert capsys.readouterr().out.split() == [str(tmp_path / "out" / name) for name in names]
-    monkeypatch.setattr(sys, "argv", ["figures", str(tmp_path / "none")])
-    with pytest.raises(SystemExit, match=r"log.jsonl should be the log of a training run"):
-        figures.main()
+    assert figures.main([str(tmp_path / "none")]) == 3
+    assert "log.jsonl should be the log of a training run" in capsys.readouterr().err

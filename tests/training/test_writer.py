@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from roam_jax.extras import MissingExtra
 from roam_jax.training.writer import LogError, Writer, histogram_of, read_log
 
 
@@ -126,6 +127,6 @@ def test_tensorboard_events(tmp_path):
 
 def test_without_tensorboardx(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(LogError, match="pip install 'roam-jax"):
+    with pytest.raises(MissingExtra, match="pip install 'roam-jax"):
         Writer(tmp_path)
     Writer(tmp_path, tensorboard=False).close()
