@@ -231,7 +231,7 @@ class TrainConfig:
     keep: int = 3
     """newest checkpoints that are kept, besides the best (ours)"""
     histogram_every: int = 50
-    """steps between two records of histograms (ours)"""
+    """steps between two records of histograms; the last step has one too (ours)"""
     shift: float = 112 / 281
     """largest shift of the object from the patch centre, over the patch side (official)"""
     stretch: float = 0.1

@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 from jaxtyping import Float, UInt8
 
-from roam_jax.config import Config
+from roam_jax.config import Config, ModelConfig
 from roam_jax.core.labels import label_of_box
 from roam_jax.data.layouts import Layout, read_layout
 from roam_jax.data.pipeline import ClipBatch, make_pipeline
@@ -23,30 +23,39 @@ from roam_jax.data.sequences import DataError
 from roam_jax.extras import MissingExtra
 
 COLUMNS = 10
+SMALLEST_TILE = 128
+"""pixels; smaller patches are enlarged, so that a caption fits"""
+STRIP = 18
+"""height of a caption in pixels"""
 EXIT_CODES = {MissingExtra: 2, ValueError: 2, DataError: 3}
-BOX_RGB = (0, 255, 0)
 
 
 def draw_sample(
     patch: UInt8[np.ndarray, "p p 3"], box_cxcywh: np.ndarray, label: Float[np.ndarray, "m m"]
-) -> UInt8[np.ndarray, "p p 3"]:
-    """Patch with its box, and its label map laid over it in red.
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Patch with its box, white between black so that it is seen on any colour; below it the label map, red on grey.
 
     Args:
         patch: RGB.
         box_cxcywh: relative to the patch centre, patch pixels.
         label: label map, which covers the patch.
     """
-    side = len(patch)
+    factor = -(-SMALLEST_TILE // len(patch))
+    framed = np.kron(patch, np.ones((factor, factor, 1), np.uint8))
+    side = len(framed)
+    low = np.round((box_cxcywh[:2] - box_cxcywh[2:] / 2) * factor + side / 2).astype(int)
+    high = np.round((box_cxcywh[:2] + box_cxcywh[2:] / 2) * factor + side / 2).astype(int) - 1
+    for out, colour in ((-1, (0, 0, 0)), (1, (0, 0, 0)), (0, (255, 255, 255))):
+        cv2.rectangle(framed, (low - out).tolist(), (high + out).tolist(), colour, 1)
+    grey = cv2.cvtColor(cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    grey = 64 + cv2.resize(grey, (side, side), interpolation=cv2.INTER_NEAREST) // 2  # neither black nor white
     strength = cv2.resize(label, (side, side), interpolation=cv2.INTER_NEAREST)[..., None]
-    picture = np.round(patch + 0.6 * strength * (np.array([255, 0, 0]) - patch)).astype(np.uint8)
-    low = np.round(box_cxcywh[:2] - box_cxcywh[2:] / 2 + side / 2).astype(int)
-    high = np.round(box_cxcywh[:2] + box_cxcywh[2:] / 2 + side / 2).astype(int) - 1
-    return cv2.rectangle(picture, low.tolist(), high.tolist(), BOX_RGB, 1)  # type: ignore[return-value]
+    labelled = np.round(grey + 0.8 * strength * (np.array([255, 0, 0]) - grey)).astype(np.uint8)
+    return np.vstack([framed, labelled])
 
 
 def draw_batch(batch: ClipBatch, config: Config, path: Path | str) -> None:
-    """Write a picture of a batch: each clip in rows of ten, the first-frame samples first.
+    """Write a picture of a batch with captions: each clip in rows of ten, the first-frame samples first.
 
     Args:
         batch: what to draw.
@@ -58,12 +67,17 @@ def draw_batch(batch: ClipBatch, config: Config, path: Path | str) -> None:
     """
     m = config.model
     labels = np.asarray(label_of_box(jnp.asarray(batch.boxes_cxcywh), m.map_size, float(m.stride), config.loss.alpha))
+    given = len(config.online.aspects) ** 2
     rows = []
-    for clip in zip(*batch, labels, strict=True):
-        pictures = [draw_sample(*sample) for sample in zip(*clip, strict=True)]
-        pictures += [np.zeros_like(pictures[0])] * (-len(pictures) % COLUMNS)
-        rows += [np.hstack(pictures[start : start + COLUMNS]) for start in range(0, len(pictures), COLUMNS)]
-        rows.append(np.zeros((4, *rows[-1].shape[1:]), np.uint8))
+    for number, clip in enumerate(zip(*batch, labels, strict=True), 1):
+        tiles = [
+            np.vstack([draw_sample(*sample), _caption(f"first {i + 1}" if i < given else f"frame {i - given + 1}", m)])
+            for i, sample in enumerate(zip(*clip, strict=True))
+        ]
+        tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % COLUMNS)
+        text = f"clip {number}: {given} samples of the first frame, then frames; box white, label map red on grey"
+        rows.append(_caption(text, m, COLUMNS))
+        rows += [np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)]
     sheet = np.vstack(rows)
     try:
         written = cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
@@ -71,6 +85,15 @@ def draw_batch(batch: ClipBatch, config: Config, path: Path | str) -> None:
         written = False
     if not written:
         raise DataError(f"{path} should be a .png or .jpg file in a folder that exists, but it cannot be written")
+
+
+def _caption(text: str, model: ModelConfig, tiles: int = 1) -> UInt8[np.ndarray, "h w 3"]:
+    """Strip as wide as some tiles, white on black."""
+    width = model.patch_size * -(-SMALLEST_TILE // model.patch_size) * tiles
+    strip = np.zeros((STRIP, width, 3), np.uint8)
+    return cv2.putText(  # type: ignore[return-value]
+        strip, text, (3, STRIP - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1, cv2.LINE_AA
+    )
 
 
 def show(

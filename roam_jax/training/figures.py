@@ -3,11 +3,14 @@
 - `meta_loss.png`: the meta loss (Eq. 13) after each update of the unroll, over the steps of training.
 - `losses.png`: update loss before, and meta loss after, each update of the unroll, from early to late in training; the
   quantities of Fig. 7.
+- `validation.png`: the loss on held-out clips beside that of training, and the success AUC of the tracker, if there is
+  one.
 - `rates.png`: histograms of lambda0 and of the learning rates that the optimizer emits (Fig. 2 and 8), and the course
   of the latter over training.
 - `theta.png`: histograms of the tracking model's parameters.
 
-They are made of the series `meta` and `update` (one number per update) and of the histograms whose names begin with
+They are made of the series `meta` and `update` (one number per update), of the scalars `train/loss` and
+`validation/...`, and of the histograms whose names begin with
 `initial_rates`, `rates` and `theta`; a group before the name, as in `train/meta`, does not matter. `rates/0` is left
 out: the first-frame step's rates are lambda0, no emitted ones. Where the log has `response` and `box` but no `meta`,
 their sum is taken. A figure for which there is nothing in the log is left out.
@@ -29,9 +32,12 @@ from jaxtyping import Float, Int
 from roam_jax.extras import MissingExtra, require
 from roam_jax.training.writer import LOG_FILE, LogError, read_log
 
+NARROW = 0.01
+"""a histogram that takes less than this part of the picture's width becomes a line, which would not be seen else"""
 SHOWN_STEPS = 6
 """steps of training at most that `losses.png` shows"""
 DPI = 120
+VALIDATION = "validation"
 EXIT_CODES = {MissingExtra: 2, LogError: 3, OSError: 6}
 
 
@@ -83,7 +89,7 @@ def draw_figures(run_dir: Path | str, out: Path | str | None = None, smooth: int
         MissingExtra: matplotlib is not installed.
     """
     records = read_log(Path(run_dir) / LOG_FILE)
-    series, histograms = collect_series(records), collect_histograms(records)
+    series, histograms, scalars = collect_series(records), collect_histograms(records), collect_scalars(records)
     if "meta" not in series and {"response", "box"} <= series.keys():
         series["meta"] = series["response"]._replace(values=series["response"].values + series["box"].values)
     initial, rates, theta = (_beginning(histograms, prefix) for prefix in ("initial_rates", "rates", "theta"))
@@ -93,6 +99,8 @@ def draw_figures(run_dir: Path | str, out: Path | str | None = None, smooth: int
         figures["meta_loss"] = draw_meta_loss(series["meta"], smooth)
     if "meta" in series and "update" in series:
         figures["losses"] = draw_losses(series["update"], series["meta"], smooth)
+    if any(name.startswith(f"{VALIDATION}/") for name in scalars):
+        figures["validation"] = draw_validation(scalars, smooth)
     if initial or emitted:
         figures["rates"] = draw_rates(initial, emitted)
     if theta:
@@ -131,6 +139,16 @@ def collect_histograms(records: Sequence[dict[str, Any]]) -> dict[str, list[Hist
     return dict(found)
 
 
+def collect_scalars(records: Sequence[dict[str, Any]]) -> dict[str, Series]:
+    """Scalars of a log by name, as series of one number."""
+    rows: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for record in records:
+        for name, value in record.get("scalars", {}).items():
+            rows[name].append((record["step"], np.nan if value is None else value))
+    columns = {name: np.array(entries, float) for name, entries in rows.items()}
+    return {name: Series(entries[:, 0].astype(int), entries[:, 1:]) for name, entries in columns.items()}
+
+
 def quantiles(histogram: Histogram, at: Sequence[float]) -> Float[np.ndarray, " q"]:
     """Quantiles of a histogram, as if its values were evenly spread over each bin."""
     below = np.concatenate([[0], np.cumsum(histogram.counts)]) / histogram.counts.sum()
@@ -153,8 +171,31 @@ def draw_meta_loss(meta: Series, smooth: int) -> Any:
     for index, colour in enumerate(_colours(meta.values.shape[1])):
         axes.plot(meta.steps, meta.values[:, index], color=colour, alpha=0.2, linewidth=0.6)
         axes.plot(meta.steps, means[:, index], color=colour, label=f"after update {index + 1}")
-    axes.set(xlabel="training step", ylabel="meta loss", title=f"Meta loss (mean of {smooth} logged steps)")
+    axes.set(ylabel="meta loss", title=f"Meta loss (mean of {smooth} logged steps)")
+    _count_steps(axes)
     axes.legend()
+    return figure
+
+
+def draw_validation(scalars: dict[str, Series], smooth: int) -> Any:
+    """Loss on held-out clips and in training, and success AUC of the tracker in each sequence and on average."""
+    loss, train = scalars.get(f"{VALIDATION}/loss"), scalars.get("train/loss")
+    aucs = {name: found for name, found in scalars.items() if name.startswith(f"{VALIDATION}/auc")}
+    figure, panels = _new_figure((loss is not None) + bool(aucs))
+    if loss is not None:
+        if train is not None:
+            mean = running_mean(train.values, smooth)
+            panels[0].plot(train.steps, mean, color="0.6", label=f"training, mean of {smooth} logged steps")
+        panels[0].plot(loss.steps, loss.values, "o-", color="C0", label="held-out clips")
+        panels[0].set(ylabel="meta loss, mean of the updates", title="Validation: loss")
+    for name, found in aucs.items():
+        single = name.removeprefix(f"{VALIDATION}/auc").strip("/")
+        width = 1 if single else 3
+        panels[-1].plot(found.steps, found.values, "o-", linewidth=width, label=single or "mean")
+        panels[-1].set(ylabel="success AUC", title="Validation: tracker")
+    for axes in panels:
+        _count_steps(axes)
+        axes.legend()
     return figure
 
 
@@ -173,26 +214,27 @@ def draw_losses(update: Series, meta: Series, smooth: int) -> Any:
 
 
 def draw_rates(initial: dict[str, list[Histogram]], emitted: dict[str, list[Histogram]]) -> Any:
-    """Histograms of lambda0 and of the emitted rates at the last step, and quantiles of the latter over training."""
+    """Last histograms of lambda0 and of the emitted rates, and quantiles of the latter over training."""
     figure, (left, right) = _new_figure(2)
     groups = {"initial": initial, "emitted": emitted}
     last = [(f"{label}: {name}", entries[-1]) for label, group in groups.items() for name, entries in group.items()]
     logarithmic = all(histogram.edges[0] > 0 for _, histogram in last)
-    for (label, histogram), colour in zip(last, _colours(len(last)), strict=True):
-        _draw_bars(left, histogram, colour, label, logarithmic)
-    left.set(xlabel="learning rate", ylabel="density", title="Learning rates at the last step")
-    left.set_xscale("log" if logarithmic else "linear")
-    left.legend()
+    _draw_bars(left, last, logarithmic)
+    left.set(xlabel="learning rate", ylabel="density", title=f"Learning rates at step {last[-1][1].step}")
+    ends = []
     for (name, entries), colour in zip(emitted.items(), _colours(len(emitted)), strict=True):
         low, middle, high = np.array([quantiles(entry, (0.05, 0.5, 0.95)) for entry in entries]).T
         steps = [entry.step for entry in entries]
         right.fill_between(steps, low, high, color=colour, alpha=0.3)
         right.plot(steps, middle, ".-", color=colour, label=name)
-    right.set(xlabel="training step", ylabel="learning rate", title="Emitted rates: median, 5% and 95%")
+        ends += [low.min(), high.max()]
+    right.set(ylabel="learning rate", title="Emitted rates: median, 5% and 95%")
+    _count_steps(right)
     if emitted:
         right.legend()
-        if all(entry.edges[0] > 0 for entries in emitted.values() for entry in entries):
-            right.set_yscale("log")
+        logarithmic = bool(min(ends) > 0)
+        right.set_yscale("log" if logarithmic else "linear")
+        right.set_ylim(_limits(np.array(ends), logarithmic))
     return figure
 
 
@@ -200,22 +242,51 @@ def draw_last(histograms: dict[str, list[Histogram]], label: str) -> Any:
     """Histograms at the first and at the last step at which they were logged."""
     figure, panels = _new_figure(len(histograms))
     for axes, (name, entries) in zip(panels, histograms.items(), strict=True):
-        for entry, colour in zip((entries[0], entries[-1]), _colours(2), strict=True):
-            _draw_bars(axes, entry, colour, f"step {entry.step}")
+        _draw_bars(axes, [(f"step {entry.step}", entry) for entry in entries[:1] + entries[1:][-1:]])
         axes.set(xlabel=label, ylabel="density", title=name)
         axes.set_yscale("log")
-        axes.legend()
     return figure
 
 
-def _draw_bars(axes: Any, histogram: Histogram, colour: Any, label: str, logarithmic: bool = False) -> None:
-    """Density of a histogram, per decade where the axis is logarithmic; a bin of no width becomes a line."""
-    _, edges, counts = histogram
-    if edges[0] == edges[-1]:
-        axes.axvline(edges[0], color=colour, label=label)
-        return
-    densities = counts / counts.sum() / np.diff(np.log10(edges) if logarithmic else edges)
-    axes.stairs(densities, edges, color=colour, fill=True, alpha=0.5, label=label)
+def _draw_bars(axes: Any, histograms: Sequence[tuple[str, Histogram]], logarithmic: bool = False) -> None:
+    """Densities of histograms by label, per decade where the axis is logarithmic.
+
+    One that is narrow in the picture becomes a line; lines at the same place are told apart by their dashes.
+    """
+    low, high = _limits(np.concatenate([histogram.edges for _, histogram in histograms]), logarithmic)
+    scale = np.log10 if logarithmic else np.asarray
+    for number, ((label, histogram), colour) in enumerate(zip(histograms, _colours(len(histograms)), strict=True)):
+        _, edges, counts = histogram
+        if np.ptp(scale(edges[[0, -1]])) <= NARROW * np.ptp(scale(np.array([low, high]))):
+            middle = float(quantiles(histogram, (0.5,))[0])
+            dashes = (4 * number, (4, 4 * len(histograms) - 4))
+            axes.axvline(middle, color=colour, linewidth=2, linestyle=dashes, label=f"{label} ({middle:.3g})")
+        else:
+            densities = counts / counts.sum() / np.diff(scale(edges))
+            axes.stairs(densities, edges, color=colour, fill=True, alpha=0.5, label=label)
+    axes.set_xscale("log" if logarithmic else "linear")
+    axes.set_xlim(low, high)
+    axes.legend()
+
+
+def _limits(values: Float[np.ndarray, " n"], logarithmic: bool) -> tuple[float, float]:
+    """Of an axis that shows values, with a margin: a decade at least if it is logarithmic, so that it has ticks."""
+    low, high = float(np.min(values)), float(np.max(values))
+    if not logarithmic:
+        margin = 0.05 * (high - low) or abs(high) or 1.0
+        return low - margin, high + margin
+    decades = np.log10(high / low)
+    margin = 10 ** max(0.05 * decades, (1 - decades) / 2)
+    return low / margin, high * margin
+
+
+def _count_steps(axes: Any) -> None:
+    """Steps of training along an axis, whole numbers only."""
+    low, high = axes.get_xlim()
+    if high - low < 1:  # a single step
+        axes.set_xlim(low - 1, high + 1)
+    axes.set_xlabel("training step")
+    axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _beginning(histograms: dict[str, list[Histogram]], prefix: str) -> dict[str, list[Histogram]]:

@@ -91,7 +91,8 @@ def train(
             report = trainer.fetch(reported)
             seconds = time.perf_counter() - began
             if writer:
-                histograms = trainer.fetch(replicated.learned) if step % t.histogram_every == 0 else None
+                shown = step % t.histogram_every == 0 or step + 1 == t.total_steps
+                histograms = trainer.fetch(replicated.learned) if shown else None
                 log_step(writer, step, report, histograms, job.config)
                 writer.log_time(step, {"step": seconds, "data": waited, "clips_per_second": t.batch / seconds})
             bar.set_postfix(_postfix(report, validation, t.batch / seconds), refresh=False)
@@ -112,6 +113,7 @@ def train(
                     validation = found
                     if writer and found.summary():
                         writer.log(step - 1, found.summary())
+                        bar.write(f"step {step}: {found}")
                 _save(job, host, found)
                 saved = step
     job.run.wait()
@@ -169,6 +171,8 @@ def _save(job: Job, host: TrainState, validation: Validation) -> None:
 
 def _postfix(report: StepReport, validation: Validation, clips_per_second: float) -> dict[str, str]:
     shown = {"loss": f"{float(report.losses.total):.4f}", "clips/s": f"{clips_per_second:.2f}"}
+    if validation.losses is not None:
+        shown["held out"] = f"{float(validation.losses.total):.4f}"
     if validation.auc is not None:
         shown["AUC"] = f"{validation.auc:.3f}"
     if report.refused:

@@ -45,6 +45,11 @@ class Validation:
             return self.auc
         return None if self.losses is None or not np.isfinite(self.losses.total) else -float(self.losses.total)
 
+    def __str__(self) -> str:
+        """One line for the console."""
+        loss = [] if self.losses is None else [f"loss on held-out clips {float(self.losses.total):.4f}"]
+        return ", ".join(loss + ([] if self.auc is None else [f"success AUC {self.auc:.3f}"]))
+
     def summary(self) -> dict[str, float]:
         """Numbers for the log."""
         numbers = {f"validation/auc/{name}": auc for name, auc in self.aucs.items()}

@@ -10,11 +10,14 @@ from roam_jax.extras import MissingExtra
 from roam_jax.training import figures
 from roam_jax.training.figures import (
     collect_histograms,
+    collect_scalars,
     collect_series,
     draw_figures,
+    draw_last,
     draw_losses,
     draw_meta_loss,
     draw_rates,
+    draw_validation,
     quantiles,
     running_mean,
 )
@@ -103,6 +106,54 @@ def test_constant_rates(tmp_path):
     with Writer(tmp_path, tensorboard=False) as writer:
         writer.log(0, {}, {}, {"initial_rates": np.full(5, 3e-5), "rates": np.array([np.nan])})
     assert [path.name for path in draw_figures(tmp_path)] == ["rates.png"]
+
+
+def test_almost_constant_rates_are_seen(tmp_path):
+    """As after a few steps: each distribution far narrower than the distance between them."""
+    rng = np.random.default_rng(0)
+    spread = 1 + 1e-4 * rng.uniform(size=300)
+    values = {"initial_rates/cf": 1e-3 * spread, "initial_rates/reg": 1e-3 * spread, "rates/1": 5e-5 * spread}
+    with Writer(tmp_path, tensorboard=False) as writer:
+        writer.log(0, {}, {}, values)
+    histograms = collect_histograms(read_log(tmp_path / "log.jsonl"))
+    emitted = {"rates/1": histograms.pop("rates/1")}
+    left, right = draw_rates(histograms, emitted).axes
+    lines = lines_of(left)
+    assert list(lines) == [
+        "initial: initial_rates/cf (0.001)", "initial: initial_rates/reg (0.001)", "emitted: rates/1 (5e-05)",
+    ]  # fmt: skip
+    low, high = left.get_xlim()
+    assert all(low < line[0, 0] < high for line in lines.values())
+    assert len({str(line._dash_pattern) for line in left.get_lines()}) == 3  # not one behind the other
+    for axis in (left.get_xlim(), right.get_ylim()):
+        assert axis[1] / axis[0] >= 9.99
+    assert left.get_title() == "Learning rates at step 0"
+
+
+def test_validation(tmp_path):
+    with Writer(tmp_path, tensorboard=False) as writer:
+        for step in range(6):
+            writer.log(step, {"train/loss": 1.0 - step / 10}, {"train/meta": np.ones(2)})
+            if step % 2:
+                aucs = {"validation/auc": 0.5 + step / 100, "validation/auc/Deer": 0.4}
+                writer.log(step, {"validation/loss": 2.0 - step / 10} | aucs)
+    assert "validation.png" in [path.name for path in draw_figures(tmp_path)]
+    scalars = collect_scalars(read_log(tmp_path / "log.jsonl"))
+    loss, auc = draw_validation(scalars, smooth=1).axes
+    np.testing.assert_allclose(lines_of(loss)["held-out clips"], [[1, 1.9], [3, 1.7], [5, 1.5]])
+    np.testing.assert_allclose(lines_of(loss)["training, mean of 1 logged steps"][:, 1], 1 - np.arange(6) / 10)
+    np.testing.assert_allclose(lines_of(auc)["mean"], [[1, 0.51], [3, 0.53], [5, 0.55]])
+    np.testing.assert_allclose(lines_of(auc)["Deer"][:, 1], 0.4)
+    (only,) = draw_validation({"validation/auc": scalars["validation/auc"]}, smooth=1).axes
+    assert list(lines_of(only)) == ["mean"]
+
+
+def test_a_distribution_that_was_logged_once_is_drawn_once(tmp_path):
+    write_run(tmp_path, steps=1)
+    histograms = collect_histograms(read_log(tmp_path / "log.jsonl"))
+    (axes,) = draw_last({"theta/cf": histograms["theta/cf"]}, "parameter").axes
+    assert [patch.get_label() for patch in axes.patches] == ["step 0"]
+    assert np.ptp(axes.get_xlim()) > np.ptp(histograms["theta/cf"][0].edges)
 
 
 def test_series_with_gaps_and_of_changed_length():

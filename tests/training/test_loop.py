@@ -116,7 +116,7 @@ def test_all_steps_are_made_logged_and_saved(make_job):
     assert first["series"]["train/meta"] == pytest.approx([total] * 2)
     names = {f"{group}/{branch}" for group in ("theta", "initial_rates") for branch in ("cf", "reg")}
     assert set(first["histograms"]) == names | {"rates/0", "rates/1"}
-    assert "histograms" not in records[1]
+    assert [record["step"] for record in records if "histograms" in record] == [0, 5]
     times = read_log(job.run.folder / "time.jsonl")
     assert set(times[3]["scalars"]) == {"step", "data", "clips_per_second"}
 
@@ -191,7 +191,7 @@ def test_going_on_gives_the_same_state_and_the_same_log(make_job):
     assert (job.run.folder / "log.jsonl").read_bytes() == log
 
 
-def test_the_best_by_validation_is_kept(make_job):
+def test_the_best_by_validation_is_kept(make_job, capsys):
     aucs = iter([0.3, 0.6, 0.4])
     seen = []
 
@@ -203,6 +203,11 @@ def test_the_best_by_validation_is_kept(make_job):
     job, state = make_job(held_out=held_out, judge=judge, validate_every=2, save_every=100, keep=1)
     go(job, state, itertools.repeat(0.5))
     assert steps_of(job) == [4, 6]
+    printed = [line.strip() for line in capsys.readouterr().out.splitlines() if "step" in line]
+    assert printed == [
+        f"step {step}: loss on held-out clips 0.5000, success AUC {auc}"
+        for step, auc in ((2, "0.250"), (4, "0.400"), (6, "0.300"))
+    ]
     tracker = load_checkpoint(job.run.folder / "tracker")
     assert "4 of 6 steps" in tracker.card
     assert "- auc: 0.4000" in tracker.card
