@@ -13,11 +13,11 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 from tqdm import tqdm
 
 from roam_jax.data.layouts import LAYOUTS, Layout, read_layout
-from roam_jax.data.sequences import DataError, ImageFiles, Sequence
+from roam_jax.data.sequences import DataError, ImageFiles, Sequence, outside_image
 from roam_jax.extras import MissingExtra
 
 CLEAN, USAGE, BROKEN, UNWRITABLE = 0, 2, 3, 6
@@ -134,44 +134,51 @@ def _choose_frames(
 
 def _check_frames(sequence: Sequence, indices: list[int]) -> tuple[int, int, list[str]]:
     """Frames that could be decoded, boxes partly outside, and problems of a sequence."""
-    decoded, outside, problems = 0, 0, []
+    sizes: dict[int, tuple[int, int]] = {}
+    problems: list[str] = []
     frames = sequence.frames
     if isinstance(frames, ImageFiles):
         for index in indices:
             try:
-                picture = frames.read(index)
+                sizes[index] = frames.read(index).shape[1::-1]
             except DataError as error:
                 problems.append(str(error))
                 continue
-            decoded += 1
             problems += _check_end(Path(frames.paths[index]))
-            outside += _check_box(sequence, index, picture, problems)
-        return decoded, outside, problems
-    wanted = set(indices)
-    try:
-        for index, picture in zip(range(max(indices, default=-1) + 1), frames, strict=False):
-            if index in wanted:
-                decoded += 1
-                outside += _check_box(sequence, index, picture, problems)
-    except DataError as error:
-        problems.append(str(error))
-    return decoded, outside, problems
+    else:
+        wanted = set(indices)
+        try:
+            for index, picture in zip(range(max(indices, default=-1) + 1), frames, strict=False):
+                if index in wanted:
+                    sizes[index] = picture.shape[1::-1]
+        except DataError as error:
+            problems.append(str(error))
+    return len(sizes), _check_boxes(sequence, sizes, problems), problems
 
 
-def _check_box(sequence: Sequence, index: int, picture: UInt8[np.ndarray, "h w 3"], problems: list[str]) -> bool:
-    """Whether the box lies partly outside; one that lies outside altogether is a problem."""
-    box = sequence.boxes_xywh[index]
-    if not np.isfinite(box).all():
-        return False
-    limit = np.array(picture.shape[1::-1], np.float32)
-    low, high = box[:2], box[:2] + box[2:]
-    if (high <= 0).any() or (low >= limit).any():
-        size = " x ".join(str(int(side)) for side in limit)
+def _check_boxes(sequence: Sequence, sizes_wh: dict[int, tuple[int, int]], problems: list[str]) -> int:
+    """How many boxes of the decoded frames reach over the edge; boxes that lie outside altogether are a problem.
+
+    Where all decoded frames have one size, the others are taken to have it too, and their boxes are checked as well.
+    """
+    if not sizes_wh:
+        return 0
+    limits = np.full((len(sequence), 2), np.nan, np.float32)
+    if len(set(sizes_wh.values())) == 1:
+        limits[:] = next(iter(sizes_wh.values()))
+    for index, size in sizes_wh.items():
+        limits[index] = size
+    boxes = np.where(sequence.visible[:, None], sequence.boxes_xywh, np.float32(np.nan))
+    outside = outside_image(boxes, limits)
+    if outside.any():
+        first = int(np.flatnonzero(outside)[0])
+        size = " x ".join(str(int(side)) for side in limits[first])
         problems.append(
-            f"sequence {sequence.name} frame {index} should have its box {_format(box)} inside {size} pixels"
+            f"sequence {sequence.name} frame {first} should have its box {_format(boxes[first])} inside {size} pixels; "
+            f"{outside.sum()} such boxes"
         )
-        return False
-    return bool((low < -1).any() or (high > limit + 1).any())
+    beyond = (boxes[:, :2] < -1).any(axis=1) | (boxes[:, :2] + boxes[:, 2:] > limits + 1).any(axis=1)
+    return int((beyond & ~outside)[list(sizes_wh)].sum())
 
 
 def _format(box: Float32[np.ndarray, " 4"]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from roam_jax.config import Config, TrainConfig
-from roam_jax.data.sequences import DataError, Sequence
+from roam_jax.data.sequences import DataError, Sequence, outside_image
 from roam_jax.tracking.crop import FILL_RGB, crop_host
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -51,12 +51,23 @@ class Windows(NamedTuple):
 def sample_clip(sequence: Sequence, config: Config, *, rng: np.random.Generator) -> Clip:
     """Random clip of a sequence: all pairs of `online.aspects` on its first frame, then T times look-ahead frames.
 
+    Frames whose box lies outside of their image altogether are left out.
+
     Raises:
         DataError: the object is visible in no frame, or a frame cannot be read.
     """
     m, t = config.model, config.train
-    indices = choose_frames(sequence.visible, t.clip_frames, t.max_stride, rng=rng)
-    images = sequence.frames.get(indices.tolist())
+    visible = sequence.visible.copy()
+    while True:
+        if not visible.any():
+            raise DataError(f"sequence {sequence.name} should show its object in one frame at least, but never does")
+        indices = choose_frames(visible, t.clip_frames, t.max_stride, rng=rng)
+        images = sequence.frames.get(indices.tolist())
+        sizes = np.array([image.shape[1::-1] for image in images], np.float32)
+        outside = outside_image(sequence.boxes_xywh[indices], sizes)
+        if not outside.any():
+            break
+        visible[indices[outside]] = False  # a box beside the image: nothing can be learned from it
     boxes_xywh = sequence.boxes_xywh[indices].astype(np.float64)
     boxes = np.concatenate([boxes_xywh[:, :2] + boxes_xywh[:, 2:] / 2, boxes_xywh[:, 2:]], axis=1)
 

@@ -215,6 +215,14 @@ def without_stills(sequences: Iterable[Sequence]) -> list[Sequence]:
     return [sequence for sequence in sequences if not sequence.still]
 
 
+def outside_image(
+    boxes_xywh: Float32[np.ndarray, "n 4"], sizes_wh: Float32[np.ndarray, "#n 2"]
+) -> Bool[np.ndarray, " n"]:
+    """Whether boxes have no part inside of images of those sizes; False for a box that is NaN."""
+    low, high = boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]
+    return np.asarray(((high <= 0) | (low >= sizes_wh)).any(axis=1))
+
+
 def group_by_source(sequences: Iterable[Sequence]) -> dict[str, list[Sequence]]:
     """Sequences of each source, in their order."""
     groups: dict[str, list[Sequence]] = defaultdict(list)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import av
 import numpy as np
 import pytest
 
@@ -39,6 +40,22 @@ def rectangle_sequence(count, *, still=False, source="", ground=GROUND_RGB):
     boxes = np.array([[120 + 2 * i, 110 + i, 50 + 2 * i, 36 + 2 * (i // 2)] for i in range(count)])
     frames = ArrayFrames([draw_rectangle(box, ground=ground) for box in boxes])
     return Sequence(f"rectangle{source}", frames, boxes.astype(np.float32), source=source, still=still)
+
+
+@pytest.fixture
+def write_video():
+    """Writes a grey video of so many frames."""
+
+    def write(path, count):
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for number in range(count):
+                picture = np.full((48, 64, 3), 10 * number % 256, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode())
+
+    return write
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import json
 
-import av
 import cv2
 import numpy as np
 import pytest
 
 from roam_jax.data.check import BROKEN, CLEAN, SHOWN, UNWRITABLE, check_data, main
+from roam_jax.data.layouts import read_layout
 from roam_jax.data.sequences import DataError
 
 
@@ -97,20 +97,78 @@ def test_a_sample_is_spread_over_the_frames(tmp_path):
     assert len({problem.split("/")[-2] for problem in findings.problems}) > 3
 
 
-def test_videos(tmp_path):
-    with av.open(str(tmp_path / "a.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for _ in range(4):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
-        container.mux(stream.encode())
+def test_videos(tmp_path, write_video):
+    write_video(tmp_path / "a.mp4", 4)
     (tmp_path / "a.txt").write_text("1,2,3,4\n" * 4)
     findings = check_data("videos", tmp_path, sample=2)
     assert (findings.decoded, findings.problems) == (2, [])
     (tmp_path / "a.txt").write_text("1,2,3,4\n" * 6)
-    findings = check_data("videos", tmp_path, sample=None)
-    assert findings.decoded == 4
-    assert ["should have 6 frames" in problem for problem in findings.problems] == [True]
+    assert check_data("videos", tmp_path).problems == [
+        f"{tmp_path / 'a.txt'} should hold one box per frame, but there are 6 and 4 frames"
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])  # the one tells how many frames it has, the other does not
+def test_a_video_with_fewer_boxes_than_frames(tmp_path, write_video, suffix):
+    write_video(tmp_path / f"a.{suffix}", 9)
+    (tmp_path / "a.txt").write_text("1,2,3,4\n" * 9)
+    assert not check_data("videos", tmp_path).problems
+    (tmp_path / "a.txt").write_text("1,2,3,4\n" * 3)
+    message = "should hold one box per frame, but there are 3 and 9 frames"
+    (problem,) = check_data("videos", tmp_path).problems
+    assert message in problem
+    with pytest.raises(DataError, match=message):
+        read_layout("videos", tmp_path)
+
+
+def test_a_video_that_cannot_be_opened_is_listed_without_being_sampled(tmp_path, write_video):
+    for name in "ab":
+        write_video(tmp_path / f"{name}.mp4", 4)
+        (tmp_path / f"{name}.txt").write_text("1,2,3,4\n" * 4)
+    (tmp_path / "b.mp4").write_bytes(b"no video")
+    (problem,) = check_data("videos", tmp_path, sample=0).problems
+    assert "b.mp4 should be a video" in problem
+    assert [sequence.name for sequence in read_layout("videos", tmp_path)] == ["a", "b"]
+
+
+def test_boxes_that_are_none(tmp_path):
+    """Of the frames that are not decoded too."""
+    rows = ["1,2,3,4"] * 12
+    rows[3:6] = ["900,2,3,4", "-9,2,3,4", "1,50,3,4"]
+    rows[7:10] = ["nan,2,3,4", "1,2,inf,4", "5,5,0,0"]
+    (add(tmp_path, "a", 12) / "groundtruth.txt").write_text("\n".join(rows))
+    problems = check_data("images", tmp_path, sample=1).problems
+    assert len(problems) == 3
+    for words in (
+        "line 10 should be a box or all zeros, but is empty; 1 such lines",
+        "line 8 should be four finite numbers or four nan; 2 such lines",
+        "sequence a frame 3 should have its box 900,2,3,4 inside 60 x 40 pixels; 3 such boxes",
+    ):
+        assert any(words in problem for problem in problems), words
+
+
+def test_boxes_of_photographs_that_are_none(tmp_path):
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), np.zeros((100, 100, 3), np.uint8))
+    wrong = {
+        "be finite": [[np.nan] * 4, [10, 10, np.inf, 20], [10, np.nan, 20, 20]],
+        "have a width and a height": [[10, 10, 0, 20], [10, 10, 20, -5], [10, 10, 0, 0]],
+        "lie inside of 100 x 100 pixels": [[100, 10, 20, 20], [-30, 10, 20, 20], [10, 200, 20, 20]],
+    }
+    fine = [[10, 10, 20, 20], [90, 10, 20, 20], [10, 10, 3, 3]]  # the last ones are too small to learn from
+    boxes = [*fine, *(box for group in wrong.values() for box in group)]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 100, "height": 100}],
+        "annotations": [{"id": n, "image_id": 1, "bbox": box} for n, box in enumerate(boxes)],
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    findings = check_data("coco", tmp_path)
+    assert findings.stills == 1
+    expected = [what for what, group in wrong.items() for _ in group]
+    assert len(findings.problems) == len(expected)
+    for number, (problem, what) in enumerate(zip(findings.problems, expected, strict=True), len(fine)):
+        assert f"the box of annotation {number} should {what}" in problem
+    assert [sequence.name for sequence in read_layout("coco", tmp_path)] == ["a_0"]
 
 
 def test_names_that_are_there_twice(tmp_path):

@@ -241,3 +241,16 @@ def test_coarse_clips_are_coarse_in_all_frames(rectangles):
     np.testing.assert_array_equal(fine.boxes_cxcywh, coarse.boxes_cxcywh)
     assert np.all(detail(coarse) <= detail(fine))
     assert np.mean(detail(coarse)) < 0.9 * np.mean(detail(fine))
+
+
+def test_a_box_beside_its_image_is_not_learned_from(rectangles):
+    sequence = rectangles(8)
+    boxes = sequence.boxes_xywh.copy()
+    boxes[[2, 5], :2] = [[5000, 10], [-600, 10]]
+    sequence = dataclasses.replace(sequence, boxes_xywh=boxes)
+    for seed in range(8):
+        clip = sample_clip(sequence, Config.tiny(), rng=np.random.default_rng(seed))
+        assert (clip.patches.reshape(len(clip.patches), -1).std(axis=1) > 5).all()
+    boxes[:, 0] = 5000
+    with pytest.raises(DataError, match="sequence rectangle should show its object"):
+        sample_clip(dataclasses.replace(sequence, boxes_xywh=boxes), Config.tiny(), rng=np.random.default_rng(0))

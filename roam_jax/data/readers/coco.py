@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from roam_jax.data.readers.tree import Tree
-from roam_jax.data.sequences import DataError, FolderPaths, ImageFiles, Sequence
+from roam_jax.data.sequences import DataError, FolderPaths, ImageFiles, Sequence, outside_image
 
 
 def read_coco(
@@ -49,6 +49,8 @@ def read_coco(
             image = images[note["image_id"]]
             wanted = not note.get("iscrowd", 0) and (not main_only or note.get("main", 0) == 1)
             box = usable_box(image, note["bbox"], min_side_px, max_aspect, max_extent)
+            if wanted and (fault := fault_of_box(image, note["bbox"])):
+                tree.remark(f"{path}: the box of annotation {note['id']} should {fault}")
             if wanted and box is not None:
                 name = f"{Path(image['file_name']).stem}_{note['id']}"
                 frames = ImageFiles(FolderPaths(folder, [image["file_name"]]))
@@ -72,6 +74,18 @@ def usable_box(
     inside = right - left <= max_extent * width and bottom - top <= max_extent * height
     fits = short >= min_side_px and long <= max_aspect * short and inside
     return np.array([[left, top, right - left, bottom - top]], np.float32) if fits else None
+
+
+def fault_of_box(image: dict[str, Any], box_xywh: list[float]) -> str:
+    """What a box should be and is not, beside being large enough; empty if it is fine."""
+    box = np.array([box_xywh], np.float32)
+    size = f"{image['width']:g} x {image['height']:g} pixels"
+    if not np.isfinite(box).all():
+        return f"be finite, but is {box_xywh}"
+    if (box[:, 2:] <= 0).any():
+        return f"have a width and a height, but is {box_xywh}"
+    outside = outside_image(box, np.array([[image["width"], image["height"]]], np.float32))
+    return f"lie inside of {size}, but is {box_xywh}" if outside.any() else ""
 
 
 def read_coco_folder(root: Path | str | Tree, source: str = "coco", *, split: str | None = None) -> list[Sequence]:

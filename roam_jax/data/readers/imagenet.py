@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from roam_jax.data.readers.coco import usable_box
+from roam_jax.data.readers.coco import fault_of_box, usable_box
 from roam_jax.data.readers.common import pair
 from roam_jax.data.readers.tree import Tree
 from roam_jax.data.sequences import DataError, FolderPaths, ImageFiles, Sequence
@@ -119,6 +119,8 @@ def read_det(
         def read_one(path: Path) -> Iterator[Sequence]:
             notes, size = parse_xml(path)
             for index, note in enumerate(notes):
+                if fault := fault_of_box(size, list(note.box_xywh)):
+                    tree.remark(f"{path}: the box of object {index} should {fault}")
                 box = usable_box(size, list(note.box_xywh), min_side_px, max_aspect, max_extent)
                 if box is None:
                     continue

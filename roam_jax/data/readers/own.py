@@ -58,6 +58,23 @@ class VideoFrames(Frames):
             count += 1
         self._check_end(count == self.count)
 
+    def count_decoded(self) -> int:
+        """Frames that the file really has.
+
+        They are only decoded where the container tells another number than is expected: it may count such as are never
+        shown.
+
+        Raises:
+            DataError: the file cannot be opened or decoded.
+        """
+        try:
+            with av.open(str(self.path)) as container:
+                stream = container.streams.video[0]
+                told = stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
+        except (FFmpegError, IndexError) as error:
+            raise DataError(f"{self.path} should be a video, but it cannot be opened: {error}") from error
+        return told if told == self.count else sum(1 for _ in self._decode())
+
     def _check_end(self, complete: bool) -> None:
         if not complete:
             raise DataError(f"{self.path} should have {self.count} frames, one for each box, but it ends before")
@@ -79,7 +96,7 @@ def read_videos(folder: Path | str | Tree, source: str = "") -> list[Sequence]:
         source: the sequences' source; the folder's name by default.
 
     Raises:
-        DataError: no videos there, a video without text, or a text that cannot be read.
+        DataError: no videos there, a video without text, a text that cannot be read, or not one box per frame.
     """
     tree = Tree.of(folder)
     videos = [tree.root / name for name in tree.names(tree.root) if name.lower().endswith(VIDEO_SUFFIXES)]
@@ -87,8 +104,19 @@ def read_videos(folder: Path | str | Tree, source: str = "") -> list[Sequence]:
         raise DataError(f"{tree.root} should hold videos NAME.mp4 with their NAME.txt, but no video is there")
 
     def read(video: Path) -> Iterator[Sequence]:
-        boxes = tree.boxes(video.with_suffix(".txt"))
-        yield Sequence(video.stem, VideoFrames(video, len(boxes)), boxes, source or tree.root.name)
+        text = video.with_suffix(".txt")
+        boxes = tree.boxes(text)
+        frames = VideoFrames(video, len(boxes))
+        try:
+            count = frames.count_decoded()
+        except DataError:
+            # Those who use a sequence find out that it cannot be read, and may go on without it.
+            if tree.problems is not None:
+                raise
+            count = len(boxes)
+        if count != len(boxes):
+            raise DataError(f"{text} should hold one box per frame, but there are {len(boxes)} and {count} frames")
+        yield Sequence(video.stem, frames, boxes, source or tree.root.name)
 
     return tree.each(read, videos)
 

@@ -119,11 +119,12 @@ class Tree:
             DataError: no such file, or a line that is not four numbers.
         """
         boxes = parse_boxes(self.text(path, "one box x,y,w,h per line"), path)
-        if self.problems is not None:
-            empty = (boxes[:, 2:] <= 0).any(axis=1) & boxes.any(axis=1)
-            if empty.any():
-                number = int(np.flatnonzero(empty)[0]) + 1
-                self.note(f"{path} line {number} should be a box or all zeros, but is empty; {empty.sum()} such lines")
+        empty = (boxes[:, 2:] <= 0).any(axis=1) & boxes.any(axis=1)
+        endless = ~np.isfinite(boxes).all(axis=1) & ~np.isnan(boxes).all(axis=1)
+        for wrong, what in ((empty, "a box or all zeros, but is empty"), (endless, "four finite numbers or four nan")):
+            if wrong.any():
+                number = int(np.flatnonzero(wrong)[0]) + 1
+                self.remark(f"{path} line {number} should be {what}; {wrong.sum()} such lines")
         return boxes
 
     def each(self, read: Callable[[T], Iterable[Sequence]], items: Iterable[T]) -> list[Sequence]:
@@ -148,6 +149,11 @@ class Tree:
         if self.problems is None:
             raise DataError(problem)
         self.problems.append(problem)
+
+    def remark(self, problem: str) -> None:
+        """Write a problem down that only leaves something out, if problems are wanted."""
+        if self.problems is not None:
+            self.problems.append(problem)
 
     def attempt(self, read: Callable[[T], Iterable[Sequence]], item: T) -> list[Sequence]:
         """Sequences that `read` makes of one item; none, with a note, if it is broken and problems are wanted.
