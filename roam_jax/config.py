@@ -218,6 +218,8 @@ class TrainConfig:
     """compute the trunk in bfloat16 (ours)"""
     max_refused: int = 10
     """stop after so many meta-gradients in a row that are not finite (ours)"""
+    max_skipped: int = 20
+    """sequences that cannot be read and are left out at most, before the run stops (ours)"""
     hold_out: float = 0.05
     """share of the videos and pictures that are kept for validation (ours)"""
     split_seed: int = 0
@@ -403,6 +405,8 @@ class Config:
                 "train.updates, look_ahead, batch, micro_batch, steps, max_refused, save_every and keep must be at "
                 "least 1"
             )
+        if t.max_skipped < 0:
+            raise ValueError(f"train.max_skipped must be at least 0, but is {t.max_skipped}")
         if not 0 <= t.first_samples <= len(o.aspects) ** 2:
             raise ValueError(f"train.first_samples must be 0 to {len(o.aspects) ** 2}, but is {t.first_samples}")
         if not 1 <= t.tests <= t.look_ahead:

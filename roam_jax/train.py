@@ -47,7 +47,7 @@ class TrainExit(DescribedCode):
     DONE = 0, "trained to the last step"
     FAILURE = 1, "a fault of the program itself; a traceback follows"
     USAGE = 2, "wrong arguments or settings, or an extra that is not installed"
-    DATA = 3, "data that are missing or cannot be read"
+    DATA = 3, "data that are missing or cannot be read, or more than train.max_skipped sequences of them"
     CHECKPOINT = 5, "a checkpoint or weights that are missing, damaged, or do not fit"
     OUTPUT = 6, "the run folder holds something else, or cannot be written"
     DIVERGED = 7, "train.max_refused meta-gradients in a row were not finite; the batch is in the run folder"
@@ -204,6 +204,7 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> TrainExit:
     """Train as the arguments say; see `TrainExit` and `main` for what can go wrong."""
     from roam_jax.backbones import make_backbone
     from roam_jax.data.show import draw_batch
+    from roam_jax.data.skipped import Skipped
     from roam_jax.interrupts import StopRequest
     from roam_jax.tracking.tracker import enable_compilation_cache
     from roam_jax.training import loop, runs, setup
@@ -216,17 +217,20 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> TrainExit:
     settings, about = _settings(args)
     if args.output is not None and not args.dry_run and args.process == 0:
         runs.check_free(args.output)
-    mix = setup.read_data(settings.data, config)
+    entries = runs.read_skipped(args.resume) if args.resume else []
+    mix = setup.read_data(settings.data, config, entries)
+    skipped = Skipped(mix.listed, limit=config.train.max_skipped, entries=entries)
     if about and mix.digest != about["data_digest"]:
         raise UsageError("the data are not those that the run began with: other sequences, boxes or weights")
     if args.show_batch is not None:
-        batches = setup.make_pipeline(mix.train, config, seed=settings.seed, weights=mix.weights)
+        batches = setup.make_pipeline(mix.train, config, seed=settings.seed, weights=mix.weights, skipped=skipped)
         draw_batch(next(batches), config, args.show_batch)
         return TrainExit.DONE
     sequences = setup.read_sequences(settings.track) if settings.track else []
     judge = make_judge(sequences, settings.track_frames) if sequences else None
 
     import jax
+    from jax.experimental import multihost_utils
 
     enable_compilation_cache()
     with _usage(RuntimeError, ValueError):
@@ -242,7 +246,7 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> TrainExit:
     described = setup.describe(settings, mix, trunk, package=version("roam-jax"), command=command)
     if about and about["trunk_digest"] != described["trunk_digest"]:
         raise UsageError("the trunk's weights are not those that the run began with")
-    batches_from = setup.make_batches(settings, config, mix, trunk)
+    batches_from = setup.make_batches(settings, config, mix, trunk, skipped)
     transform = make_meta_optimizer(config.train)
     with _usage(ValueError):
         trainer = Trainer(backbone, config, transform, trunk, seed=settings.seed)
@@ -260,6 +264,9 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> TrainExit:
         runs.create_run(folder, config, described)
     elif first and args.steps:
         runs.write_json(folder / runs.CONFIG, config.to_dict())
+    if process[1] > 1:  # no other file before the first process has made the folder
+        multihost_utils.sync_global_devices("the run folder is there")
+    skipped.keep(lambda values: runs.write_json(folder / runs.SKIPPED.format(process[0]), values))
     current = runs.Run(folder, keep=config.train.keep, writes=first)
     if args.resume is not None:
         state = current.load_latest(state, report=lambda text: print(f"warning: {text}", file=sys.stderr))
@@ -270,7 +277,7 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> TrainExit:
         trunk,
         current,
         about or described,
-        read_clips(mix.held_out, config, process=process),
+        read_clips(mix.held_out, config, process=process, skipped=skipped),
         judge if first else None,
         trunk_source=(config.backbone.weights or "pip") if config.backbone.name.startswith("vgg") else "",
     )
@@ -282,6 +289,8 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> TrainExit:
         current.close()
         if writer:
             writer.close()
+        for entry in skipped.entries:
+            print(f"left out, as it could not be read: {entry.name}: {entry.reason}")
     if first:
         print(f"{int(state.step)} steps, {int(state.refused)} refused; tracker: {folder / runs.TRACKER}")
         if not complete:

@@ -29,6 +29,7 @@ from roam_jax.backbones import Backbone
 from roam_jax.config import Config
 from roam_jax.data.pipeline import ClipBatch, make_pipeline
 from roam_jax.data.sequences import DataError, Sequence
+from roam_jax.data.skipped import Skipped
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -90,6 +91,7 @@ def cache_features(
     manifest: Mapping[str, Any],
     weights: Mapping[str, float] | None = None,
     process: tuple[int, int] = (0, 1),
+    skipped: Skipped | None = None,
     n_threads: int = 2,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> None:
@@ -106,6 +108,7 @@ def cache_features(
         manifest: of `describe_features`; its seed is that of the clips.
         weights: share of each source, as in `make_pipeline`.
         process: (index, count) of the processes that share the work and the folder; this one computes every count-th.
+        skipped: as in `make_pipeline`.
         n_threads: clips that are computed at once, and threads that read and crop.
         progress: wraps the numbers of the missing clips, as `tqdm` does.
 
@@ -128,8 +131,9 @@ def cache_features(
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, batch=count))
     step = missing[0] // count
     batches = make_pipeline(
-        sequences, config, seed=manifest["seed"], weights=weights, start_step=step, n_threads=n_threads, process=process
-    )
+        sequences, config, seed=manifest["seed"], weights=weights, start_step=step, n_threads=n_threads,
+        process=process, skipped=skipped,
+    )  # fmt: skip
     numbers = range(step * count + index, clips, count)
     wanted = set(missing)
     new = ((number, batch) for number, batch in zip(numbers, batches, strict=False) if number in wanted)

@@ -6,12 +6,14 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Iterable
+from collections.abc import Sequence as ListOf
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from roam_jax.data.layouts import read_layout
 from roam_jax.data.sequences import DataError, Sequence, digest_sequences, group_by_source, name_sources
+from roam_jax.data.skipped import Entry, restore
 
 SYNTAX = "LAYOUT:ROOT[@WEIGHT[,cap=COUNT]][#NAME]"
 _NUMBER = r"[0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?"
@@ -50,6 +52,8 @@ class Mix(NamedTuple):
     """share of each `Sequence.source` of `train`, for `pipeline.make_pipeline`; they sum to 1"""
     digest: str
     """SHA-256 of names, boxes, frame counts, sides and weights; the pictures are not looked at"""
+    listed: ListOf[ListOf[Sequence]] = ()
+    """sequences of each data set, both sides, in their order; see `Skipped`"""
 
 
 def parse_source(text: str) -> Source:
@@ -79,7 +83,7 @@ def parse_source(text: str) -> Source:
     )
 
 
-def load_mix(sources: Iterable[Source], *, hold_out: float, seed: int) -> Mix:
+def load_mix(sources: Iterable[Source], *, hold_out: float, seed: int, skipped: ListOf[Entry] = ()) -> Mix:
     """Read data sets and split them into sequences to learn from and held-out ones.
 
     A sequence's side follows from the seed and from its name without the marks of a part (see `whole_name`) alone: the
@@ -90,6 +94,7 @@ def load_mix(sources: Iterable[Source], *, hold_out: float, seed: int) -> Mix:
         sources: data sets; each gets its weight's share of the clips, whatever its size.
         hold_out: the share of the videos and photographs to hold out, at least 0 and below 1.
         seed: of the split.
+        skipped: sequences that may be gone; those that are have a stand-in in their place, so that the mix is the same.
 
     Raises:
         SourceError: a weight or a cap out of range.
@@ -100,9 +105,12 @@ def load_mix(sources: Iterable[Source], *, hold_out: float, seed: int) -> Mix:
     train: list[Sequence] = []
     held_out: list[Sequence] = []
     shares: dict[str, float] = {}
-    for source in sources:
+    listed: list[list[Sequence]] = []
+    for number, source in enumerate(sources):
         _check(source)
         sequences = [sequence for sequence in _read(source) if sequence.visible.any()]
+        sequences = restore(sequences, [entry for entry in skipped if entry.data == number])
+        listed.append(sequences)
         names = {sequence.source for sequence in sequences}
         if taken := names & {sequence.source for sequence in train + held_out}:
             raise DataError(f"two sources are called {min(taken)!r}: give one of them another name with #NAME")
@@ -115,7 +123,7 @@ def load_mix(sources: Iterable[Source], *, hold_out: float, seed: int) -> Mix:
         raise DataError("there should be sequences to learn from, of a positive weight, but there are none")
     weights = {name: share / total for name, share in shares.items()}
     parts = (digest_sequences(train), digest_sequences(held_out), sorted(weights.items()))
-    return Mix(train, held_out, weights, hashlib.sha256(repr(parts).encode()).hexdigest())
+    return Mix(train, held_out, weights, hashlib.sha256(repr(parts).encode()).hexdigest(), listed)
 
 
 def whole_name(sequence: Sequence) -> str:

@@ -6,10 +6,10 @@ several processes together are the batch of one.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from collections.abc import Sequence as Indexable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -17,7 +17,14 @@ from jaxtyping import Float32, UInt8
 from roam_jax.config import Config
 from roam_jax.data.clips import Clip, sample_clip
 from roam_jax.data.sequences import DataError, Sequence, group_by_source
+from roam_jax.data.skipped import Skipped
 from roam_jax.extras import require
+
+ATTEMPTS = 100
+"""sequences that are tried in the place of one that cannot be read"""
+STEP = 1_099_511_627_791
+"""from the number of a clip to that of the one that takes its place, if it cannot be read: far beyond any run, and
+prime, so that no regularity of the mixing keeps to one source"""
 
 
 class ClipBatch(NamedTuple):
@@ -29,6 +36,15 @@ class ClipBatch(NamedTuple):
     """relative to the patch centre, patch pixels"""
 
 
+class Draw(NamedTuple):
+    """A clip, if it could be read."""
+
+    sequence: Sequence
+    clip: Clip | None
+    reason: str
+    """why there is none"""
+
+
 def make_pipeline(
     sequences: Iterable[Sequence],
     config: Config,
@@ -38,11 +54,13 @@ def make_pipeline(
     start_step: int = 0,
     n_threads: int = 2,
     process: tuple[int, int] = (0, 1),
+    skipped: Skipped | None = None,
 ) -> Iterator[ClipBatch]:
     """Endless batches of `config.train.batch` clips, from step `start_step` on.
 
     Each source is gone through in a random order, again and again, and the sources are mixed by weight. The order of
-    `sequences` matters only inside a source.
+    `sequences` matters only inside a source. In the place of a clip that cannot be read comes another one, drawn in the
+    same way, and its sequence is left out from there on.
 
     Args:
         sequences: what to learn from; those that never show their object are left out.
@@ -53,10 +71,11 @@ def make_pipeline(
         n_threads: threads that read and crop; 0: all in the caller's thread.
         process: (index, count) of the processes that share a batch; this one gets the rows from
             index * batch / count on.
+        skipped: sequences that are left out, which grows; by default none may be.
 
     Raises:
         DataError: no usable sequence, weights that name other sources than there are, or a batch that cannot be shared;
-            and from the iterator: a frame that cannot be read.
+            and from the iterator: more sequences that cannot be read than `skipped` takes.
         MissingExtra: grain is not installed.
     """
     require("grain")
@@ -78,14 +97,39 @@ def make_pipeline(
     ]
     total = sum(shares[name] for name in names)
     mixed = grain.MapDataset.mix(sources, [shares[name] / total for name in names])
-    clips = mixed.random_map(lambda sequence, rng: sample_clip(sequence, config, rng=rng), seed=int(seeds[0]))
-
+    draws: Any = mixed.random_map(lambda sequence, rng: _draw(sequence, config, rng), seed=int(seeds[0]))
+    left_out = Skipped() if skipped is None else skipped
     rows = batch // count
-    mine = grain.MapDataset.range(start_step * rows, sys.maxsize // batch).map(
-        lambda k: clips[k // rows * batch + index * rows + k % rows]
-    )
-    ahead = grain.ReadOptions(num_threads=n_threads, prefetch_buffer_size=2 * n_threads)
-    return iter(mine.to_iter_dataset(ahead).batch(rows, batch_fn=_stack))
+
+    def number(k: int) -> int:
+        return k // rows * batch + index * rows + k % rows
+
+    def first_readable(k: int) -> list[Draw]:
+        """Draws for a place up to one that can be read; made ahead, by several threads."""
+        found = [draws[number(k)]]
+        while found[-1].clip is None and len(found) < ATTEMPTS:
+            found.append(draws[number(k) + len(found) * STEP])
+        return found
+
+    def choose(clip: int, found: list[Draw]) -> Clip:
+        """The first of the draws that may be used; in the order of the clips, so that nothing depends on threads."""
+        later = (draws[clip + attempt * STEP] for attempt in range(len(found), ATTEMPTS))
+        for draw in itertools.chain(found, later):
+            if left_out.leaves_out(draw.sequence, clip):
+                continue
+            if draw.clip is not None:
+                return draw.clip
+            left_out.add(draw.sequence, clip, draw.reason)
+        raise DataError(f"none of {ATTEMPTS} clips in a row can be read; the first: {found[0].reason}")
+
+    def batches() -> Iterator[ClipBatch]:
+        mine = grain.MapDataset.range(start_step * rows, sys.maxsize // batch).map(first_readable)
+        options = grain.ReadOptions(num_threads=n_threads, prefetch_buffer_size=2 * n_threads)
+        ahead = zip(itertools.count(start_step * rows), mine.to_iter_dataset(options), strict=False)
+        while clips := [choose(number(k), found) for k, found in itertools.islice(ahead, rows)]:
+            yield ClipBatch(np.stack([c.patches for c in clips]), np.stack([c.boxes_cxcywh for c in clips]))
+
+    return batches()
 
 
 def check_weights(shares: Mapping[str, float], groups: Mapping[str, list[Sequence]]) -> None:
@@ -98,6 +142,8 @@ def check_weights(shares: Mapping[str, float], groups: Mapping[str, list[Sequenc
         raise DataError(f"weights should be positive, or 0 for a source to leave out, but they are {dict(shares)}")
 
 
-def _stack(clips: Indexable[Clip | None]) -> ClipBatch:
-    present = [clip for clip in clips if clip is not None]
-    return ClipBatch(np.stack([clip.patches for clip in present]), np.stack([clip.boxes_cxcywh for clip in present]))
+def _draw(sequence: Sequence, config: Config, rng: np.random.Generator) -> Draw:
+    try:
+        return Draw(sequence, sample_clip(sequence, config, rng=rng), "")
+    except DataError as error:
+        return Draw(sequence, None, str(error))

@@ -115,7 +115,10 @@ class ImageFiles(Frames):
 
     def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """One file, decoded."""
-        image = cv2.imread(str(self.paths[index]), READ_FLAGS)
+        try:
+            image = cv2.imread(str(self.paths[index]), READ_FLAGS)
+        except cv2.error:  # more pixels than OpenCV reads, for instance
+            image = None
         if image is None:
             raise DataError(f"{self.paths[index]} should be a picture, but it cannot be read")
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -6,6 +6,7 @@ checkpoints/000500/          everything that training goes on from: the newest o
 best.json                    which one that is
 tracker/                     what `python -m roam_jax.track --checkpoint` loads: the best so far
 refused_000123_0.npz         the batch whose meta-gradient was not finite once too often
+skipped_0.json               sequences that a process (here 0) could not read, which the run does without
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ import numpy as np
 
 from roam_jax.checkpoints import Checkpoint, CheckpointError, load_tree, save_checkpoint, save_tree
 from roam_jax.config import Config
+from roam_jax.data.skipped import Entry
 from roam_jax.training.state import TrainState
 
 CONFIG, ABOUT, BEST = "config.json", "run.json", "best.json"
-CHECKPOINTS, TRACKER = "checkpoints", "tracker"
+CHECKPOINTS, TRACKER, SKIPPED = "checkpoints", "tracker", "skipped_{}.json"
 
 
 class RunError(Exception):
@@ -195,6 +197,21 @@ def open_run(folder: Path | str) -> tuple[Config, dict[str, Any]]:
         return Config.from_dict(read_json(folder / CONFIG)), read_json(folder / ABOUT)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise RunError(f"{folder} cannot be resumed: its {CONFIG} or {ABOUT} is damaged: {error}") from error
+
+
+def read_skipped(folder: Path) -> list[Entry]:
+    """Sequences that the processes of a run have left out.
+
+    Raises:
+        RunError: a file that says which is damaged.
+    """
+    entries = []
+    for path in sorted(folder.glob(SKIPPED.format("[0-9]*"))):
+        try:
+            entries += [Entry(**values) for values in read_json(path)]
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(f"{folder} cannot be resumed: its {path.name} is damaged: {error}") from error
+    return entries
 
 
 def read_json(path: Path) -> Any:

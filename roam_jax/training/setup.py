@@ -23,6 +23,7 @@ from roam_jax.data.features import FeatureBatch, cache_features, cached_batches,
 from roam_jax.data.mix import Mix, load_mix, parse_source
 from roam_jax.data.pipeline import make_pipeline
 from roam_jax.data.sequences import Sequence, digest_sequences, without_stills
+from roam_jax.data.skipped import Entry, Skipped
 from roam_jax.data.synthetic import synthetic_sequence
 from roam_jax.tracking.params import init_params, params_from_dict, params_to_dict
 from roam_jax.training.parallel import Batch
@@ -53,19 +54,19 @@ class Settings:
     """frames of each that count; 0: all"""
 
 
-def read_data(texts: ListOf[str], config: Config) -> Mix:
-    """Sequences to learn from and held-out ones.
+def read_data(texts: ListOf[str], config: Config, skipped: ListOf[Entry] = ()) -> Mix:
+    """Sequences to learn from and held-out ones; for the mix to be that of a run, those that the run has left out.
 
     Raises:
         DataError: a source is written wrongly or cannot be read.
     """
     t = config.train
     if tuple(texts) != (SYNTHETIC,):
-        return load_mix([parse_source(text) for text in texts], hold_out=t.hold_out, seed=t.split_seed)
+        return load_mix([parse_source(text) for text in texts], hold_out=t.hold_out, seed=t.split_seed, skipped=skipped)
     drawn = [synthetic_sequence(number) for number in range(SYNTHETIC_COUNT)]
     count = round(t.hold_out * len(drawn))
     train, held_out = drawn[count:], drawn[:count]
-    return Mix(train, held_out, {SYNTHETIC: 1.0}, digest_sequences(drawn))
+    return Mix(train, held_out, {SYNTHETIC: 1.0}, digest_sequences(drawn), [drawn])
 
 
 def read_sequences(texts: ListOf[str]) -> list[Sequence]:
@@ -164,17 +165,17 @@ def draw_parameters(
 
 
 def make_batches(
-    settings: Settings, config: Config, mix: Mix, trunk: Any
+    settings: Settings, config: Config, mix: Mix, trunk: Any, skipped: Skipped
 ) -> Callable[[int, tuple[int, int]], Iterator[Batch]]:
     """Function of (first step, process) that gives batches from there on; with a cache its features are computed first.
 
     Raises:
-        DataError: a frame cannot be read, or the cache is of another configuration.
+        DataError: too many sequences cannot be read, or the cache is of another configuration.
     """
     seed = settings.seed
     if not settings.cache:
         return lambda step, process: make_pipeline(
-            mix.train, config, seed=seed, weights=mix.weights, start_step=step, process=process
+            mix.train, config, seed=seed, weights=mix.weights, start_step=step, process=process, skipped=skipped
         )
     folder, clips = Path(settings.cache), settings.cache_clips
     manifest = describe_features(config, seed=seed, data_digest=mix.digest, trunk_digest=digest_tree(trunk))
@@ -188,6 +189,7 @@ def make_batches(
         manifest=manifest,
         weights=mix.weights,
         process=process,
+        skipped=skipped,
         progress=lambda numbers: tqdm(numbers, unit="clip", desc="caching features", disable=process[0] > 0),
     )
     if process[1] > 1:  # each has made its share of the files

@@ -14,6 +14,7 @@ from roam_jax.config import Config
 from roam_jax.core.meta import MetaLoss
 from roam_jax.data.pipeline import ClipBatch, make_pipeline
 from roam_jax.data.sequences import Sequence
+from roam_jax.data.skipped import Skipped
 from roam_jax.training.parallel import Trainer
 from roam_jax.training.parts import Learned
 
@@ -60,15 +61,17 @@ class Validation:
         return numbers
 
 
-def read_clips(held_out: ListOf[Sequence], config: Config, *, process: tuple[int, int]) -> list[ClipBatch]:
+def read_clips(
+    held_out: ListOf[Sequence], config: Config, *, process: tuple[int, int], skipped: Skipped | None = None
+) -> list[ClipBatch]:
     """The same `train.validate_batches` batches for the whole run, this process's rows of them.
 
     Raises:
-        DataError: a frame cannot be read.
+        DataError: as from the iterator of `make_pipeline`.
     """
     if not held_out or not config.train.validate_batches:
         return []
-    batches = make_pipeline(held_out, config, seed=config.train.split_seed, process=process)
+    batches = make_pipeline(held_out, config, seed=config.train.split_seed, process=process, skipped=skipped)
     return list(islice(batches, config.train.validate_batches))
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from roam_jax.checkpoints import load_checkpoint, load_tree
 from roam_jax.config import Config
+from roam_jax.data.synthetic import synthetic_sequence
 from roam_jax.train import TrainExit, main, parse_args
 from roam_jax.training.runs import create_run
 
@@ -198,3 +201,49 @@ def test_two_processes_are_as_good_as_one_and_save_once(uninterrupted, train, tm
     assert [path.name for path in checkpoints_of(folder)] == [path.name for path in checkpoints_of(uninterrupted)]
     assert lines(folder) == lines(uninterrupted)
     assert load_checkpoint(folder / "tracker").config == load_checkpoint(uninterrupted / "tracker").config
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Folder of four sequences of pictures, one of which has a picture that cannot be read; and that sequence."""
+    for number in range(4):
+        folder = tmp_path / "data" / f"s{number}"
+        folder.mkdir(parents=True)
+        sequence = synthetic_sequence(number, length=6, height=80, width=80)
+        for index, frame in enumerate(sequence.frames):
+            cv2.imwrite(str(folder / f"{index}.png"), frame)
+        np.savetxt(folder / "groundtruth.txt", sequence.boxes_xywh, delimiter=",")
+    (tmp_path / "data" / "s1" / "3.png").write_bytes(b"no picture")
+    return tmp_path / "data", tmp_path / "data" / "s1"
+
+
+def test_more_than_the_limit_ends_the_run(pictures, tmp_path, capsys):
+    data, _ = pictures
+    argv = ["--preset", "tiny", "--data", f"images:{data}", "--show-batch", str(tmp_path / "batch.png")]
+    argv += ["--config.train.hold-out", "0", "--config.train.batch", "12"]
+    assert main([*argv, "--config.train.max-skipped", "0"]) == TrainExit.DATA
+    assert "3.png should be a picture" in capsys.readouterr().err
+    assert main([*argv, "--config.train.max-skipped", "1"]) == 0
+
+
+def test_what_cannot_be_read_is_left_out_named_and_may_be_removed(pictures, train, tmp_path):
+    data, sequence = pictures
+    folder = tmp_path / "run"
+    options = [f"images:{data}" if part == "synthetic" else part for part in COMMON]
+    run = train(*options, "--config.train.hold-out", 0, "--output", folder)
+    run.finish(0)
+    assert run.log.read_text().count("left out, as it could not be read: s1: ") == 1
+    (entry,) = json.loads((folder / "skipped_0.json").read_text())
+    assert (entry["name"], entry["place"]) == ("s1", 1)
+    whole, log = last_state(folder), (folder / "log.jsonl").read_bytes()
+
+    shutil.rmtree(sequence)
+    for path in checkpoints_of(folder)[1:]:
+        shutil.rmtree(path)
+    run = train("--resume", folder, "--devices", 1, "--no-tensorboard")
+    run.finish(0)
+    assert "going on with" in run.log.read_text()
+    assert "left out, as it could not be read: s1: " in run.log.read_text()
+    for key, value in last_state(folder).items():
+        np.testing.assert_array_equal(value, whole[key], err_msg=key)
+    assert (folder / "log.jsonl").read_bytes() == log
