@@ -34,7 +34,7 @@ def main() -> None:
     print(f"jax {jax.__version__}, jaxlib {jaxlib.__version__}, Python {platform.python_version()}", end=", ")
     print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores", flush=True)
     maps, weights = jnp.ones((4, 5, 28, 28, 32)), jnp.ones((32, 32))
-    for call in range(CALLS):
+    for _ in range(CALLS):
         faulthandler.dump_traceback_later(SECONDS, exit=True)  # ends the process with code 1
         jax.block_until_ready(transform_several(maps, weights))
     faulthandler.cancel_dump_traceback_later()

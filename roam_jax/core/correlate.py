@@ -114,4 +114,5 @@ def _multiply(
     if real.shape[-1] == 1:  # XLA on a CPU: two matrix-vector products take half the time of one with two columns
         return jnp.matmul(seen, to_real, precision=EXACT), jnp.matmul(seen, to_imaginary, precision=EXACT)
     both = jnp.matmul(seen, jnp.concatenate([to_real, to_imaginary], axis=-1), precision=EXACT)
-    return tuple(jnp.split(both, 2, axis=-1))
+    outputs = real.shape[-1]
+    return both[..., :outputs], both[..., outputs:]
