@@ -35,6 +35,7 @@ from roam_jax.config import Config
 from roam_jax.demo import FPS, render_demo
 from roam_jax.evaluation.metrics import overlap_xywh, success_auc
 from roam_jax.interrupts import StopRequest
+from roam_jax.options import show_ranges
 from roam_jax.video.draw import draw_observations
 from roam_jax.video.errors import ExitCode, InputError, ModelError, TrackError, UsageError, refuse_empty
 from roam_jax.video.formats import Box, Boxes, Image, Observation, check_box, parse_box, read_boxes
@@ -188,7 +189,7 @@ def parse_args(argv: Sequence[str]) -> tuple[TrackArgs, Config | None]:
     default = AllArgs(config=read_config(args.checkpoint))
     args = tyro.cli(AllArgs, prog=PROGRAM, args=argv, default=default)
     if args.settings:
-        tyro.cli(Settings, prog=PROGRAM, args=["--help"], default=Settings(args.config))
+        tyro.cli(Settings, prog=PROGRAM, args=["--help"], default=Settings(args.config), registry=show_ranges())
     try:
         return args, args.config.check()
     except ValueError as error:
@@ -310,10 +311,10 @@ def read_config(checkpoint: str) -> Config:
     Raises:
         ModelError: the checkpoint is missing or damaged.
     """
-    from roam_jax.checkpoints import CheckpointError, load_checkpoint
+    from roam_jax.checkpoints import CheckpointError, load_config
 
     try:
-        return load_checkpoint(checkpoint).config
+        return load_config(checkpoint)
     except (CheckpointError, ValueError, OSError) as error:
         raise ModelError(str(error)) from error
 

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
+import math
+import re
 
 import pytest
+import tyro
 
 from roam_jax.config import BackboneConfig, Config, ModelConfig, OnlineConfig
+from roam_jax.options import show_ranges
 
 PRESETS = ("lite", "lite-optimizer", "paper", "official", "tiny")
 
@@ -52,23 +58,34 @@ def test_it_is_frozen():
 def test_unknown_names():
     with pytest.raises(ValueError, match="no preset is called 'huge'; there are lite, lite-optimizer, official, paper"):
         Config.preset("huge")
-    with pytest.raises(ValueError, match="unknown section 'modell'"):
+    with pytest.raises(ValueError, match="unknown fields in the configuration: 'modell'"):
         Config.from_dict({"modell": {}})
-    with pytest.raises(ValueError, match="unknown fields in 'model': sride, strde"):
+    with pytest.raises(ValueError, match="unknown fields in model: 'sride', 'strde'"):
         Config.from_dict({"model": {"strde": 4, "sride": 4, "stride": 4}})
 
 
 @pytest.mark.parametrize(
     ("section", "changes", "message"),
     [
-        ("model", {"base_filter": 4}, "must be odd"),
-        ("model", {"max_filter": 12}, "must be odd"),
+        ("model", {"base_filter": 4}, "model.base_filter must be 1 to 255, odd, but is 4"),
+        ("model", {"max_filter": 12}, "model.max_filter must be 1 to 1023, odd"),
         ("model", {"max_filter": 5}, "max_filter 5 is below 6"),
-        ("online", {"tau": 0}, "must be at least 1"),
-        ("online", {"memory": 0}, "must be at least 1"),
-        ("online", {"steps": 0}, "must be at least 1"),
-        ("online", {"step_samples": -1}, "must be at least 1"),
+        ("model", {"map_size": 17}, "model.map_size must be 16, the cells of model.patch_size 64 at model.stride 4"),
+        ("model", {"patch_size": 60}, "model.map_size must be 15"),
+        ("model", {"roi_scale": 0.0}, "model.roi_scale must be 1 to 100, but is 0"),
+        ("online", {"tau": 0}, "online.tau must be 1 to"),
+        ("online", {"tau": 2.5}, "online.tau must be a whole number, but is 2.5"),
+        ("online", {"memory": 1_000_000}, "online.memory must be 1 to 1000, but is 1000000"),
+        ("online", {"motion_sigma": 0.0}, "online.motion_sigma must be 0.05 to 1000, but is 0"),
+        ("online", {"accept_score": math.nan}, "online.accept_score must be a finite number, but is nan"),
+        ("online", {"scales": ()}, "online.scales must be 1 to 32 numbers"),
+        ("online", {"scales": (1.0, math.inf)}, r"online.scales\[1\] must be a finite number, but is inf"),
+        ("optimizer", {"hidden": 0}, "optimizer.hidden must be 1 to 1024"),
+        ("optimizer", {"kind": "adam"}, "optimizer.kind must be one of lstm, gru, fc, constant, sgd, but is 'adam'"),
         ("optimizer", {"implicit_updates": True}, "needs optimizer.implicit_iterations"),
+        ("train", {"micro_batch": 3}, "train.batch 2 does not divide into train.micro_batch 3"),
+        ("train", {"epochs": 10**6, "steps_per_epoch": 10**6}, "train.epochs times train.steps_per_epoch must be"),
+        ("train", {"first_samples": 10}, "train.first_samples must be 0 to 9"),
     ],
 )
 def test_check(section, changes, message):
@@ -77,6 +94,44 @@ def test_check(section, changes, message):
     with pytest.raises(ValueError, match=message) as caught:
         broken.check()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf, None, "1", True, -1e40, 1e40])
+def test_every_number_has_a_range(wrong):
+    """Those that are added later too."""
+    for section in dataclasses.fields(Config):
+        part = getattr(Config.tiny(), section.name)
+        for name, value in dataclasses.asdict(part).items():
+            if isinstance(value, bool | str):
+                continue
+            changed = dataclasses.replace(part, **{name: (wrong,) if isinstance(value, tuple) else wrong})
+            with pytest.raises(ValueError, match=rf"^{section.name}\.{name}\b.* must be "):
+                dataclasses.replace(Config.tiny(), **{section.name: changed}).check()
+
+
+def test_the_defaults_are_a_configuration():
+    assert Config().check() == Config.official()
+
+
+def test_ranges_are_shown_with_the_options():
+    with contextlib.redirect_stdout(io.StringIO()) as shown, pytest.raises(SystemExit):
+        tyro.cli(Config, args=["--help"], registry=show_ranges())
+    text = shown.getvalue()
+    assert "--online.memory INT (1 to 1000)" in text
+    assert "--model.base-filter INT (1 to 255, odd)" in text
+    assert "--online.scales FLOAT ... (0.1 to 10)" in text
+    assert re.search(r"frames kept as updating samples .*\s.*\(default: 10\)", text)
+    numbers = [f"{part}.{name}" for part, values in Config().to_dict().items() for name, value in values.items()
+               if not isinstance(value, bool | str)]  # fmt: skip
+    assert len(numbers) > 80
+    for name in numbers:
+        assert re.search(rf"--{name.replace('_', '-')} (INT|FLOAT|FLOAT \.\.\.) \(\S+ to \S+", text), name
+
+
+def test_options_with_ranges_are_read_as_before():
+    argv = ["--online.scales", "0.9", "1.1", "--online.memory", "7"]
+    config = tyro.cli(Config, args=argv, registry=show_ranges())
+    assert (config.online.scales, config.online.memory) == ((0.9, 1.1), 7)
 
 
 def test_every_field_is_hashable_even_from_lists():

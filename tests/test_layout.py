@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "roam_jax"
 LAYERS = (
+    "typed",
     "config",
     "interrupts",
     "extras",
@@ -85,7 +86,7 @@ def test_an_upward_import_is_found():
 
 def test_every_folder_has_its_layer():
     folders = {path.parent.relative_to(ROOT).parts[0] for path in FILES if path.parent != ROOT}
-    assert folders == set(LAYERS) - {"config", "interrupts", "extras", "entry"}
+    assert folders == set(LAYERS) - {"typed", "config", "interrupts", "extras", "entry"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "core").glob("*.py")), ids=name_of)

@@ -425,6 +425,28 @@ def test_settings_start_from_those_of_the_checkpoint(video, out, monkeypatch):
     assert not seen
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "model.map-size=29",
+        "model.patch-size=200",
+        "model.roi-scale=0",
+        "online.accept-score=nan",
+        "online.lost-score=inf",
+        "online.motion-sigma=0",
+        "online.memory=1000000",
+        "optimizer.hidden=0",
+    ],
+)
+def test_a_setting_out_of_its_range_is_a_usage_error(video, out, capsys, monkeypatch, setting):
+    monkeypatch.setattr(track, "read_config", lambda checkpoint: Config.lite())
+    assert run(video, "--box", "10,20,30,40", "--output", out, f"--config.{setting}") == ExitCode.USAGE == 2
+    error = capsys.readouterr().err
+    section = setting.split(".")[0]
+    assert re.fullmatch(rf"error: {section}\.\w+ must be .*, but is .*\n", error)
+    assert not out.exists()
+
+
 def test_settings_are_listed_with_the_values_of_the_checkpoint(capsys, monkeypatch):
     monkeypatch.setattr(track, "read_config", lambda checkpoint: Config.tiny())
     assert run("--settings") == ExitCode.SUCCESS

@@ -13,13 +13,13 @@ asks JAX for the index of the process; the arrays themselves are numpy's and are
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
 import shutil
 import uuid
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,20 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from roam_jax.checkpoints.manifest import (
+    FORMAT,
+    MANIFEST,
+    VERSION,
+    CheckpointError,
+    Leaf,
+    digest_json,
+    is_numeric,
+    read_manifest,
+)
 from roam_jax.config import Config
+from roam_jax.typed import parse
 
-FORMAT = "roam_jax checkpoint"
-VERSION = 1
-ARRAYS, MANIFEST, CARD = "arrays", "manifest.json", "MODEL_CARD.md"
+ARRAYS, CARD = "arrays", "MODEL_CARD.md"
 HALF_ERROR = 1e-3
 """largest error of a leaf in half precision, over its root mean square; leaves that would lose more stay whole"""
 
@@ -40,8 +49,21 @@ Tree = Any
 """nested dictionaries of arrays, or any other pytree of them"""
 
 
-class CheckpointError(Exception):
-    """A checkpoint that cannot be written, or that cannot be trusted; the message is one sentence."""
+@dataclass(frozen=True)
+class TrunkReference:
+    """Stands for a trunk that a checkpoint does not hold."""
+
+    source: str
+    """where it comes from, in words"""
+    sha256: str
+
+
+@dataclass(frozen=True)
+class TrackerMetadata:
+    """Metadata of a checkpoint of the tracker."""
+
+    config: Config
+    trunk_reference: TrunkReference | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,14 +108,14 @@ def load_tree(directory: str | Path, *, like: Tree = None) -> tuple[Tree, dict[s
         CheckpointError: no checkpoint there, a changed or missing part, or a key, shape or dtype other than in `like`.
     """
     directory = Path(directory)
-    manifest = _read_manifest(directory)
-    _check_files(directory, manifest["files"])
-    leaves = _read_leaves(directory, manifest["leaves"])
+    manifest = read_manifest(directory)
+    _check_files(directory, manifest.files)
+    leaves = _read_leaves(directory, manifest.leaves)
     if like is None:
-        return _nest(leaves, manifest["empty"]), manifest["metadata"]
+        return _nest(directory, leaves, manifest.empty), manifest.metadata
     expected = _flatten(like, directory)
     _compare(directory, leaves, expected)
-    return jax.tree.unflatten(jax.tree.structure(like), [leaves[key] for key in expected]), manifest["metadata"]
+    return jax.tree.unflatten(jax.tree.structure(like), [leaves[key] for key in expected]), manifest.metadata
 
 
 def save_checkpoint(
@@ -120,12 +142,14 @@ def save_checkpoint(
     _write(Path(directory), params, metadata, half, {CARD: checkpoint.card})
 
 
-def load_checkpoint(name_or_directory: str | Path) -> Checkpoint:
+def load_checkpoint(name_or_directory: str | Path, *, weights: str = "") -> Checkpoint:
     """Read a checkpoint of the tracker.
 
     Args:
         name_or_directory: a directory, or the name of a checkpoint that ships with the package (`shipped_names`).
             A directory of that name in the current one is `./name`.
+        weights: file with the trunk's weights, where the trunk is stored as a reference; empty: what its configuration
+            names.
 
     Raises:
         CheckpointError: no such checkpoint, or one that is damaged, of another kind, or for another trunk.
@@ -133,16 +157,26 @@ def load_checkpoint(name_or_directory: str | Path) -> Checkpoint:
     """
     directory = _resolve(name_or_directory)
     params, metadata = load_tree(directory)
-    try:
-        config = Config.from_dict(metadata["config"])
-    except KeyError as error:
-        raise CheckpointError(f"{directory} is no checkpoint of the tracker: it has no configuration") from error
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{directory} is of another version of the tracker: {error}") from error
-    if reference := metadata.get("trunk_reference"):
-        params["backbone"] = {**params["backbone"], "trunk": _load_referenced_trunk(directory, config, reference)}
+    about = _parse_metadata(directory, metadata)
+    config = about.config
+    if about.trunk_reference is not None:
+        if weights:
+            config = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, weights=weights))
+        trunk = _load_referenced_trunk(directory, config, about.trunk_reference)
+        backbone = params.get("backbone")
+        params["backbone"] = {**(backbone if isinstance(backbone, dict) else {}), "trunk": trunk}
     card = directory / CARD
-    return Checkpoint(config, params, card.read_text(encoding="utf-8") if card.is_file() else "")
+    return Checkpoint(config, params, card.read_text("utf-8", errors="replace") if card.is_file() else "")
+
+
+def load_config(name_or_directory: str | Path) -> Config:
+    """The configuration of a checkpoint of the tracker, whose arrays are left alone.
+
+    Raises:
+        CheckpointError: no such checkpoint, or one that is damaged or of another kind.
+    """
+    directory = _resolve(name_or_directory)
+    return _parse_metadata(directory, read_manifest(directory).metadata).config
 
 
 def shipped_names() -> tuple[str, ...]:
@@ -153,7 +187,7 @@ def shipped_names() -> tuple[str, ...]:
 def digest_tree(tree: Tree) -> str:
     """SHA-256 over the keys, shapes, dtypes and bytes of all leaves, in the order of the keys."""
     leaves = {key: _as_array(key, leaf) for key, leaf in _flatten(tree, "the tree").items()}
-    return _digest_json({key: _describe(leaves[key]) for key in leaves})
+    return digest_json({key: _describe(leaves[key]) for key in leaves})
 
 
 def _write(directory: Path, tree: Tree, metadata: dict[str, Any], half: bool, texts: Mapping[str, str]) -> None:
@@ -185,7 +219,7 @@ def _write(directory: Path, tree: Tree, metadata: dict[str, Any], half: bool, te
         new.mkdir()
         ocp.save(str(new.resolve() / ARRAYS), filled)
         body["files"] = {path.relative_to(new).as_posix(): _digest_file(path) for path in sorted(_files(new))}
-        manifest = json.dumps({**body, "sha256": _digest_json(body)}, indent=1, sort_keys=True)
+        manifest = json.dumps({**body, "sha256": digest_json(body)}, indent=1, sort_keys=True)
         for name, text in {**texts, MANIFEST: manifest + "\n"}.items():
             (new / name).write_text(text, encoding="utf-8", newline="\n")
         if directory.exists():
@@ -202,58 +236,55 @@ def _is_replaceable(directory: Path) -> bool:
     return directory.is_dir() and ((directory / MANIFEST).is_file() or not any(directory.iterdir()))
 
 
-def _read_manifest(directory: Path) -> dict[str, Any]:
-    """The manifest, once it is sure that it is the one that was written."""
-    path = directory / MANIFEST
-    if directory.is_file():
-        kind = "a pickle, which could run any code when read," if _is_pickle(directory) else "a file"
-        raise CheckpointError(f"{directory} is {kind} and no checkpoint: a checkpoint is a directory with {MANIFEST}")
-    if not directory.is_dir():
-        raise CheckpointError(f"there is no checkpoint {directory}")
-    if not path.is_file():
-        pickles = sorted(file.name for file in directory.iterdir() if file.is_file() and _is_pickle(file))
-        note = f"; {pickles[0]} in it is a pickle, which could run any code when read" if pickles else ""
-        raise CheckpointError(f"{directory} is no checkpoint: it has no {MANIFEST}{note}")
+def _parse_metadata(directory: Path, metadata: dict[str, Any]) -> TrackerMetadata:
+    if "config" not in metadata:
+        raise CheckpointError(f"{directory} is no checkpoint of the tracker: it has no configuration")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        digest = manifest.pop("sha256")
-        known = manifest["format"] == FORMAT
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is no manifest of a checkpoint: it is damaged or of another kind") from error
-    if not known or manifest["version"] != VERSION:
-        raise CheckpointError(f"{path} is of another format or version than the one read here, {FORMAT} {VERSION}")
-    if digest != _digest_json(manifest):
-        raise CheckpointError(f"{path} has been changed since it was written: its digest does not agree")
-    return manifest
+        about = parse(TrackerMetadata, metadata)
+        about.config.check()
+    except ValueError as error:
+        raise CheckpointError(f"{directory} is damaged, or of another version of the tracker: {error}") from error
+    return about
 
 
 def _check_files(directory: Path, digests: dict[str, str]) -> None:
     """Orbax would read damaged files too, or complain at length."""
     for name, digest in digests.items():
-        if not (directory / name).is_file():
-            raise CheckpointError(f"{directory} is incomplete: the file {name} is missing")
-        if _digest_file(directory / name) != digest:
-            raise CheckpointError(f"{directory} is damaged: the file {name} has changed since it was written")
+        try:
+            found = _digest_file(directory / name) if (directory / name).is_file() else None
+        except OSError as error:
+            raise CheckpointError(f"{directory} is damaged: the file {name!r} cannot be read: {error}") from error
+        if found is None:
+            raise CheckpointError(f"{directory} is incomplete: the file {name!r} is missing")
+        if found != digest:
+            raise CheckpointError(f"{directory} is damaged: the file {name!r} has changed since it was written")
 
 
-def _read_leaves(directory: Path, records: dict[str, dict[str, Any]]) -> dict[str, np.ndarray]:
+def _read_leaves(directory: Path, records: dict[str, Leaf]) -> dict[str, np.ndarray]:
     """All leaves by key, each one equal to what was written."""
     try:
         loaded = ocp.load(str(directory.resolve() / ARRAYS))
     except Exception as error:  # orbax raises many kinds, and hides the reason in the cause
         raise CheckpointError(f"the arrays in {directory} are damaged or incomplete: {_reason(error)}") from error
-    empty = {key: np.zeros(r["shape"], r["dtype"]) for key, r in records.items() if 0 in r["shape"]}
-    leaves = {**loaded, **empty}
+    for key, record in records.items():
+        for name in (record.dtype, record.load_as):
+            if not is_numeric(name):
+                raise CheckpointError(f"{key!r} in {directory} is damaged: {name!r} is no type of numbers")
+    try:
+        empty = {key: np.zeros(r.shape, r.dtype) for key, r in records.items() if 0 in r.shape}
+    except ValueError as error:
+        raise CheckpointError(f"the arrays in {directory} are damaged: {error}") from error
+    leaves = {**loaded, **empty} if isinstance(loaded, dict) else empty
     if different := sorted(leaves.keys() ^ records.keys()):
         raise CheckpointError(f"the arrays in {directory} are not those of its {MANIFEST}: {different[0]!r} is in one")
     for key, record in records.items():
         leaf = leaves[key]
-        if _spell(leaf) != _spell_as(record["shape"], record["dtype"]):
-            expected = _spell_as(record["shape"], record["dtype"])
-            raise CheckpointError(f"{key!r} in {directory} is damaged: it is {_spell(leaf)}, and was {expected}")
-        if _digest_array(leaf) != record["sha256"]:
-            raise CheckpointError(f"{key!r} ({_spell(leaf)}) in {directory} is damaged: its digest does not agree")
-    return {key: leaves[key].astype(record["load_as"], copy=False) for key, record in records.items()}
+        found = _spell(leaf) if isinstance(leaf, np.ndarray) else type(leaf).__name__
+        if found != (expected := _spell_as(record.shape, record.dtype)):
+            raise CheckpointError(f"{key!r} in {directory} is damaged: it is {found}, and was {expected}")
+        if _digest_array(leaf) != record.sha256:
+            raise CheckpointError(f"{key!r} ({found}) in {directory} is damaged: its digest does not agree")
+    return {key: leaves[key].astype(record.load_as, copy=False) for key, record in records.items()}
 
 
 def _compare(directory: Path, leaves: dict[str, np.ndarray], expected: dict[str, Any]) -> None:
@@ -277,12 +308,12 @@ def _resolve(name_or_directory: str | Path) -> Path:
     raise CheckpointError(f"there is no checkpoint {text!r}: neither a directory, nor one that ships here ({listed})")
 
 
-def _load_referenced_trunk(directory: Path, config: Config, reference: dict[str, str]) -> Tree:
+def _load_referenced_trunk(directory: Path, config: Config, reference: TrunkReference) -> Tree:
     from roam_jax.backbones import load_trunk  # only this kind of checkpoint needs it
 
     trunk = load_trunk(config)
-    if digest_tree(trunk) != reference["sha256"]:
-        raise CheckpointError(f"the trunk found is not the one that {directory} was made for: {reference['source']}")
+    if digest_tree(trunk) != reference.sha256:
+        raise CheckpointError(f"the trunk found is not the one that {directory} was made for: {reference.source}")
     return jax.tree.map(np.asarray, trunk)
 
 
@@ -309,13 +340,15 @@ def _empty_dicts(tree: Tree) -> list[str]:
     )
 
 
-def _nest(leaves: Mapping[str, np.ndarray], empty: list[str]) -> dict[str, Any]:
+def _nest(directory: Path, leaves: Mapping[str, np.ndarray], empty: Iterable[str]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for key, value in [*leaves.items(), *((path, {}) for path in empty)]:
         *parents, name = key.split("/")
         node = tree
         for parent in parents:
-            node = node.setdefault(parent, {})
+            node = node.setdefault(parent, {}) if isinstance(node, dict) else node
+        if not isinstance(node, dict) or name in node:
+            raise CheckpointError(f"the {MANIFEST} of {directory} has {key!r} beside another part of that name")
         node[name] = value
     return tree
 
@@ -358,25 +391,12 @@ def _files(directory: Path) -> list[Path]:
     return [path for path in directory.rglob("*") if path.is_file()]
 
 
-def _digest_json(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
 def _spell(array: Any) -> str:
     return _spell_as(array.shape, array.dtype)
 
 
 def _spell_as(shape: Any, dtype: Any) -> str:
     return f"{dtype} of shape {tuple(shape)}"
-
-
-def _is_pickle(path: Path) -> bool:
-    """A pickle of protocol 2 or later, a zip with one in it as torch writes, or a file that says so by its name."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith(".pkl") for name in archive.namelist())
-    with path.open("rb") as file:
-        return file.read(1) == b"\x80" or path.suffix in {".pkl", ".pickle"}
 
 
 def _reason(error: BaseException) -> str:

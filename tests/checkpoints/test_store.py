@@ -17,11 +17,13 @@ from orbax.checkpoint import v1 as ocp
 
 import roam_jax.backbones
 from roam_jax.checkpoints import store
+from roam_jax.checkpoints.manifest import digest_json
 from roam_jax.checkpoints.store import (
     Checkpoint,
     CheckpointError,
     digest_tree,
     load_checkpoint,
+    load_config,
     load_tree,
     save_checkpoint,
     save_tree,
@@ -50,13 +52,14 @@ def assert_same(got: dict, expected: dict) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-def sign_again(directory: Path, edit) -> None:
+def sign_again(directory: Path, edit, files: bool = True) -> None:
     """Change a manifest and make its digests agree, as a careless program would."""
     manifest = json.loads((directory / "manifest.json").read_text())
     manifest.pop("sha256")
     edit(manifest)
-    manifest["files"] = {name: store._digest_file(directory / name) for name in manifest["files"]}
-    manifest["sha256"] = store._digest_json(manifest)
+    if files and "files" in manifest:
+        manifest["files"] = {name: store._digest_file(directory / name) for name in manifest["files"]}
+    manifest["sha256"] = digest_json(manifest)
     (directory / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -185,6 +188,71 @@ def test_other_versions_are_refused(saved: Path) -> None:
         load_tree(saved)
 
 
+def places(value, path=()):
+    """Path of every dictionary, list and plain value inside a manifest."""
+    yield path
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from places(value[key], (*path, key))
+
+
+@pytest.mark.parametrize("wrong", ["ten", None, [], {}, -1, 1e400, True, {"x": 1}, [["x"]], "remove", "add"])
+def test_a_manifest_that_is_signed_but_wrong_is_one_sentence(tmp_path: Path, wrong) -> None:
+    """Whatever its digest says: wrong types, missing and unknown keys, anywhere."""
+    tree = {"meta": {"a": np.ones(2, np.float32), "b": np.zeros((0, 3), np.float32)}, "backbone": {"neck": {}}}
+    save_checkpoint(tmp_path / "c", Checkpoint(Config.tiny(), tree, ""), trunk_source="")
+    original = json.loads((tmp_path / "c" / "manifest.json").read_text())
+    original["metadata"]["trunk_reference"] = None
+    said = []
+    for path in places(original):
+        if not path or path[0] == "sha256":
+            continue
+
+        def edit(manifest, path=path):
+            manifest.clear()
+            manifest.update(json.loads(json.dumps({k: v for k, v in original.items() if k != "sha256"})))
+            *parents, last = path
+            for key in parents:
+                manifest = manifest[key]
+            if wrong == "remove":
+                del manifest[last]
+            elif wrong == "add" and isinstance(manifest[last], dict):
+                manifest[last]["surprise"] = "x"
+            elif wrong != "add":
+                manifest[last] = wrong
+
+        sign_again(tmp_path / "c", edit, files=path[0] != "files")
+        read = load_config if path[:2] == ("metadata", "config") else load_checkpoint
+        try:
+            read(tmp_path / "c")
+        except CheckpointError as error:
+            said.append(str(error))
+    assert len(said) >= {"add": 4, "remove": 15}.get(wrong if isinstance(wrong, str) else "", 40)
+    assert not [text for text in said if "\n" in text]
+
+
+def test_parts_that_are_in_each_other(saved: Path) -> None:
+    for name in ("meta/lambda0", "meta/lambda0/deeper", "backbone"):
+        sign_again(saved, lambda manifest, name=name: manifest.update(empty=[name]))
+        with pytest.raises(CheckpointError, match=f"{name}' beside another part of that name"):
+            load_tree(saved)
+
+
+def test_a_manifest_that_is_nested_without_end(saved: Path) -> None:
+    (saved / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match="is no manifest"):
+        load_tree(saved)
+
+
+def test_settings_out_of_range_are_no_checkpoint(tmp_path: Path) -> None:
+    values = Config.tiny().to_dict()
+    values["online"]["tau"] = 0
+    save_tree(tmp_path / "c", {"a": np.ones(1)}, metadata={"config": values})
+    for read in (load_checkpoint, load_config):
+        with pytest.raises(CheckpointError, match=r"damaged, or of another version .*online\.tau must be 1 to"):
+            read(tmp_path / "c")
+
+
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         load_tree(tmp_path / "nothing")
@@ -303,6 +371,7 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
     assert read.card == written.card
     assert_same(read.params, written.params)
     assert_same(load_checkpoint(str(tmp_path / "c")).params, written.params)
+    assert load_config(tmp_path / "c") == written.config
 
 
 def test_trunk_by_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,6 +385,8 @@ def test_trunk_by_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(roam_jax.backbones, "load_trunk", lambda config: configs.append(config) or trunk)
     assert_same(load_checkpoint(tmp_path / "c").params, tree)
     assert configs == [Config.lite()]
+    assert load_checkpoint(tmp_path / "c", weights="mine.pth").config.backbone.weights == "mine.pth"
+    assert configs.pop().backbone.weights == "mine.pth"
     trunk["0"]["kernel"][0, 0, 0, 0] += 1
     with pytest.raises(CheckpointError, match="lite weights by pip"):
         load_checkpoint(tmp_path / "c")
