@@ -18,6 +18,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import islice
@@ -29,6 +30,7 @@ import tyro
 
 from roam_jax.config import Config
 from roam_jax.extras import MissingExtra, require
+from roam_jax.options import show_ranges
 from roam_jax.video.errors import DescribedCode, refuse_empty
 
 if TYPE_CHECKING:
@@ -193,7 +195,7 @@ def parse_args(argv: Sequence[str]) -> tuple[TrainArgs, Config]:
         args = tyro.cli(AllArgs, prog=PROGRAM, args=argv, default=default)
         config = args.config
     if args.settings:
-        tyro.cli(AllSettings, prog=PROGRAM, args=["--help"], default=AllSettings(config))
+        tyro.cli(AllSettings, prog=PROGRAM, args=["--help"], default=AllSettings(config), registry=show_ranges())
     if args.steps:
         config = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=args.steps))
     _check(args, config)
@@ -215,6 +217,8 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> TrainExit:
     from roam_jax.training.writer import Writer
 
     settings, about = _settings(args)
+    with _usage(ValueError):
+        backbone = make_backbone(config)
     if args.output is not None and not args.dry_run and args.process == 0:
         runs.check_free(args.output)
     entries = runs.read_skipped(args.resume) if args.resume else []
@@ -239,9 +243,7 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> TrainExit:
         )  # fmt: skip
     process = (jax.process_index(), jax.process_count())
     first = process[0] == 0
-    with _usage(ValueError):
-        backbone = make_backbone(config)
-        learned, pretrained = setup.begin(settings, config)
+    learned, pretrained = setup.begin(settings, config)
     trunk = pretrained["trunk"]
     described = setup.describe(settings, mix, trunk, package=version("roam-jax"), command=command)
     if about and about["trunk_digest"] != described["trunk_digest"]:
@@ -283,12 +285,9 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> TrainExit:
     )
     writer = Writer(folder, resume_step=int(state.step), tensorboard=args.tensorboard) if first else None
     try:
-        with StopRequest() as stop:
+        with closing(current), writer or nullcontext(), StopRequest() as stop:
             state, complete = loop.train(job, state, batches_from(int(state.step), process), writer, stop)
     finally:
-        current.close()
-        if writer:
-            writer.close()
         for entry in skipped.entries:
             print(f"left out, as it could not be read: {entry.name}: {entry.reason}")
     if first:

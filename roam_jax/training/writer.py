@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -46,14 +47,12 @@ class Writer:
             MissingExtra: tensorboardX is wanted but not installed.
             LogError: what is in the files is not a log.
         """
-        events = _import_tensorboard() if tensorboard else None
+        kinds = _import_tensorboard() if tensorboard else None
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._log = _reopen(folder / LOG_FILE, resume_step)
         self._time = _reopen(folder / TIME_FILE, resume_step)
-        # Event files are named by the second: without the suffix, a run that is resumed at once would replace its own.
-        options = {"purge_step": resume_step or None, "filename_suffix": f".{resume_step}"}
-        self._events = events(str(folder / EVENTS_FOLDER), **options) if events else None
+        self._events = Events(folder / EVENTS_FOLDER, resume_step, *kinds) if kinds else None
 
     def log(
         self,
@@ -88,6 +87,7 @@ class Writer:
                 self._events.add_scalar(f"{name}/{index}", value, step)
         for name, values in (histograms or {}).items():
             self._add_histogram(name, np.asarray(values, np.float64), counted[name], step)
+        self._events.flush()
 
     def log_time(self, step: int, scalars: Mapping[str, ArrayLike]) -> None:
         """Write what was measured by the clock at a step, in seconds or per second, apart from the rest."""
@@ -99,11 +99,10 @@ class Writer:
 
     def close(self) -> None:
         """Close all files; calling it again does nothing."""
-        self._log.close()
-        self._time.close()
-        if self._events is not None:
-            self._events.close()
-            self._events = None
+        events, self._events = self._events, None
+        with self._log, self._time:
+            if events is not None:
+                events.close()
 
     def __enter__(self) -> Writer:
         return self
@@ -117,17 +116,58 @@ class Writer:
         finite = values[np.isfinite(values)]
         if self._events is None or not finite.size:
             return
-        self._events.add_histogram_raw(
-            name,
-            min=finite.min(),
-            max=finite.max(),
-            num=finite.size,
-            sum=finite.sum(),
-            sum_squares=(finite**2).sum(),
-            bucket_limits=counted["edges"][1:],
-            bucket_counts=counted["counts"],
-            global_step=step,
-        )
+        histogram = {
+            "min": finite.min(),
+            "max": finite.max(),
+            "num": finite.size,
+            "sum": finite.sum(),
+            "sum_squares": (finite**2).sum(),
+            "bucket_limit": counted["edges"][1:],
+            "bucket": counted["counts"],
+        }
+        self._events.add_value(name, step, histo=histogram)
+
+
+class Events:
+    """TensorBoard's file of events, written where it is called.
+
+    tensorboardX's own writer hands events to a thread through a queue, and waits forever once that thread has met a
+    full disk.
+    """
+
+    def __init__(self, folder: Path, resume_step: int, open_file: Any, event: Any) -> None:
+        """Open a file of its own; TensorBoard leaves out earlier events of steps from `resume_step` on.
+
+        Args:
+            folder: made if it is not there.
+            resume_step: the next step of the run.
+            open_file: tensorboardX's `EventsWriter`.
+            event: its `Event`.
+        """
+        # Event files are named by the second: without the suffix, a run that is resumed at once would replace its own.
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file, self._event = open_file(str(folder / "events"), f".{resume_step}"), event
+        if resume_step:
+            self._add(resume_step, session_log={"status": "START"})
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        """A number at a step."""
+        self.add_value(name, step, simple_value=value)
+
+    def add_value(self, name: str, step: int, **value: Any) -> None:
+        """A value of some kind, as the fields of TensorBoard's `Summary.Value`, at a step."""
+        self._add(step, summary={"value": [{"tag": name, **value}]})
+
+    def flush(self) -> None:
+        """Put everything on the disk."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """`flush`, and close the file."""
+        self._file.close()
+
+    def _add(self, step: int, **content: Any) -> None:
+        self._file.write_event(self._event(wall_time=time.time(), step=step, **content))
 
 
 def histogram_of(values: np.ndarray, bins: int = BINS) -> dict[str, Any]:
@@ -196,8 +236,9 @@ def _number(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _import_tensorboard() -> Any:
+def _import_tensorboard() -> tuple[Any, Any]:
     require("tensorboardX")
-    from tensorboardX import SummaryWriter
+    from tensorboardX import event_file_writer
+    from tensorboardX.proto import event_pb2
 
-    return SummaryWriter
+    return event_file_writer.EventsWriter, event_pb2.Event  # type: ignore[attr-defined]

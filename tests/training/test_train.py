@@ -46,6 +46,26 @@ COMMON = (
         (["--resume", "{tmp}/run", "--seed", "1"], 2, "leave out --seed"),
         (["--resume", "{tmp}/run", "--config.train.batch=4"], 2, "leave out --config.train.batch"),
         (["--data", "synthetic", "--output", "{tmp}/new", "--config.train.tests", "99"], 2, "train.tests must be"),
+        (
+            ["--data", "synthetic", "--output", "{tmp}/new", "--config.model.map-size", "17"],
+            2,
+            "model.map_size must be",
+        ),
+        (["--data", "synthetic", "--output", "{tmp}/new", "--config.optimizer.hidden", "0"], 2, "hidden must be 1 to"),
+        (["--data", "synthetic", "--output", "{tmp}/new", "--config.online.lost-score=nan"], 2, "lost_score must be"),
+        (["--data", "synthetic", "--output", "{tmp}/new", "--steps=-1"], 2, "train.steps must be 0 to"),
+        (
+            [
+                "--data",
+                "videos:{tmp}/nothing",
+                "--output",
+                "{tmp}/new",
+                "--config.model.stride=4",
+                "--config.model.map-size=56",
+            ],
+            2,
+            "backbone 'lite' has stride 8",
+        ),
         (["--data", "synthetic", "--output", "{tmp}/new", "--processes", "2"], 2, "--coordinator"),
         (["--data", "synthetic", "--output", "{tmp}/new", "--process", "1"], 2, "--process must be"),
     ],
@@ -55,6 +75,20 @@ def test_bad_input_is_one_sentence_and_a_code(argv, code, sentence, tmp_path, ca
     assert main([part.replace("{tmp}", str(tmp_path)) for part in argv]) == code
     said = capsys.readouterr().err.strip()
     assert sentence.replace("{tmp}", str(tmp_path)) in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"no weights"], ids=["missing", "damaged"])
+def test_weights_that_cannot_be_used_are_code_5(content, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("roam_jax.training.parallel.start_devices", lambda *_, **__: None)  # JAX may run already
+    path = tmp_path / "bad.npz"
+    if content is not None:
+        path.write_bytes(content)
+    argv = ["--preset", "tiny", "--data", "synthetic", "--output", str(tmp_path / "new")]
+    assert main([*argv, "--config.backbone.weights", str(path)]) == TrainExit.CHECKPOINT == 5
+    said = capsys.readouterr().err.strip()
+    assert str(path) in said
     assert len(said.splitlines()) == 1
     assert not (tmp_path / "new").exists()
 
