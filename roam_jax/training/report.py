@@ -86,9 +86,17 @@ def forecast(trainer: Trainer, state: TrainState, trunk: Any, batches: Iterator[
     lines += [
         f"devices     {len(trainer.devices)} x {trainer.devices[0].device_kind}, {calls} calls a step",
         f"time        {seconds:.2f} s a step, {t.batch / seconds:.2f} clips/s; "
-        f"{seconds * t.total_steps / 3600:.1f} h for {t.total_steps} steps, without validation",
+        f"{format_duration(seconds * t.total_steps)} for {t.total_steps} steps, without validation",
     ]
     return "\n".join(lines)
+
+
+def format_duration(seconds: float) -> str:
+    """In the unit in which it is easiest to read."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 def _programs(trainer: Trainer, state: TrainState, batch: Batch) -> Iterator[tuple[str, Any, tuple[Any, ...]]]:

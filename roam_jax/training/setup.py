@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from roam_jax.backbones import Backbone, load_trunk, make_backbone, measure_stats
-from roam_jax.checkpoints import digest_tree, load_checkpoint
+from roam_jax.checkpoints import CheckpointError, digest_tree, load_checkpoint
 from roam_jax.config import Config
 from roam_jax.core.update import init_meta
 from roam_jax.data.features import FeatureBatch, cache_features, cached_batches, describe_features, make_extract
@@ -25,7 +25,7 @@ from roam_jax.data.pipeline import make_pipeline
 from roam_jax.data.sequences import Sequence, digest_sequences, without_stills
 from roam_jax.data.skipped import Entry, Skipped
 from roam_jax.data.synthetic import synthetic_sequence
-from roam_jax.tracking.params import init_params, params_from_dict, params_to_dict
+from roam_jax.tracking.params import init_params, other_meanings, params_from_dict, params_of, params_to_dict
 from roam_jax.training.parallel import Batch
 from roam_jax.training.parts import Learned
 
@@ -104,17 +104,21 @@ def begin(settings: Settings, config: Config) -> tuple[Learned | None, dict[str,
     another kind or form is new, and so is one whose rates are for implicit steps where the checkpoint's are not.
 
     Raises:
-        CheckpointError: the checkpoint is missing or damaged.
-        WeightsError: the trunk's weights are not found.
-        ValueError: checkpoint and configuration do not fit together.
+        CheckpointError: the checkpoint is missing or damaged, or does not fit the configuration.
+        WeightsError: the trunk's weights are not found, or damaged.
     """
     if not settings.start:
         return None, jax.tree.map(np.asarray, make_backbone(config).join(load_trunk(config), {}))
-    checkpoint = load_checkpoint(settings.start)
+    checkpoint = load_checkpoint(settings.start, weights=config.backbone.weights)
     if checkpoint.config.backbone.name != config.backbone.name:
-        raise ValueError(
+        raise CheckpointError(
             f"the checkpoint {settings.start} has the backbone {checkpoint.config.backbone.name!r}, and the "
             f"configuration {config.backbone.name!r}"
+        )
+    params_of(checkpoint, checkpoint.config)  # a damaged one is named as such
+    if reasons := other_meanings(checkpoint.config, config):
+        raise CheckpointError(
+            f"the checkpoint {settings.start} does not fit {', '.join(reasons)}: {'; '.join(reasons.values())}"
         )
     before = checkpoint.params["backbone"]
     trunk = make_backbone(checkpoint.config).whole_trunk(before)
@@ -124,7 +128,10 @@ def begin(settings: Settings, config: Config) -> tuple[Learned | None, dict[str,
     same_steps = checkpoint.config.optimizer.implicit_updates == config.optimizer.implicit_updates
     if not same_steps or tree_shapes(meta["omega"]) != tree_shapes(new["meta"]["omega"]):
         meta["omega"] = new["meta"]["omega"]
-    params = params_from_dict({"meta": meta, "backbone": backbone}, config)
+    try:
+        params = params_from_dict({"meta": meta, "backbone": backbone}, config)
+    except ValueError as error:
+        raise CheckpointError(f"the checkpoint {settings.start} does not fit the configuration: {error}") from error
     return Learned(params.meta, params.backbone["neck"]), jax.tree.map(np.asarray, params.backbone)
 
 

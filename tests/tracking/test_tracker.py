@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
-from roam_jax.checkpoints import Checkpoint
+from roam_jax.checkpoints import Checkpoint, CheckpointError
 from roam_jax.config import Config
 from roam_jax.tracking.params import params_from_dict, params_to_dict
 from roam_jax.tracking.tracker import Tracker
@@ -136,9 +138,54 @@ def test_another_image_size_within_a_video_is_an_error(device, host, video):
         assert np.isfinite(tracker.update(video[1])).all()
 
 
-def test_parameters_of_another_configuration(checkpoint):
-    with pytest.raises(ValueError, match=r"params/.* has shape .* asks for"):
-        Tracker(checkpoint, config=Config.from_dict({**Config.tiny().to_dict(), "optimizer": {"hidden": 5}}))
+def with_optimizer(**changes):
+    tiny = Config.tiny()
+    return dataclasses.replace(tiny, optimizer=dataclasses.replace(tiny.optimizer, **changes))
+
+
+def test_parameters_of_another_configuration(checkpoint, config):
+    with pytest.raises(CheckpointError, match=r"does not fit optimizer.hidden 5: params/.* has shape .* asks for"):
+        Tracker(checkpoint, config=with_optimizer(hidden=5))
+    with pytest.raises(CheckpointError, match=r"does not fit optimizer.kind gru: params/meta/omega"):
+        Tracker(checkpoint, config=with_optimizer(kind="gru"))
+    with pytest.raises(CheckpointError, match=r"does not fit optimizer.coordinate_rates 0.1: params/meta/omega"):
+        Tracker(checkpoint, config=with_optimizer(kind="sgd", coordinate_rates=0.1))
+    with pytest.raises(CheckpointError, match=r"does not fit optimizer.log_lambda0 False: its lambda0 is a logarithm"):
+        Tracker(checkpoint, config=with_optimizer(log_lambda0=False))
+    with pytest.raises(ValueError, match=r"online.tau must be"):
+        Tracker(checkpoint, config=dataclasses.replace(config, online=dataclasses.replace(config.online, tau=0)))
+
+
+def test_the_defaults_do_not_fit_and_say_why(checkpoint):
+    with pytest.raises(CheckpointError) as caught:
+        Tracker(checkpoint, config=Config())
+    said = str(caught.value)
+    named = said.removeprefix("the checkpoint does not fit ").split(": ")[0].split(", ")
+    assert set(named) == {
+        "backbone.name vgg10", "model.base_filter 21", "model.reduced_channels 64", "optimizer.hidden 20",
+        "optimizer.log_lambda0 False",
+    }  # fmt: skip
+    assert "\n" not in said
+
+
+def test_weights_for_a_checkpoint_with_a_trunk(checkpoint, config):
+    other = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, weights="other.npz"))
+    with pytest.raises(CheckpointError, match=r"does not fit backbone.weights other.npz: it holds its own trunk"):
+        Tracker(checkpoint, config=other)
+    own = dataclasses.replace(checkpoint, config=other)  # what its trunk came from
+    Tracker(own)
+    Tracker(own, config=config)
+
+
+def test_sgd_needs_no_parameters_of_its_own(checkpoint, video):
+    tracker = Tracker(checkpoint, config=with_optimizer(kind="sgd", sgd_rate=1e-3))
+    assert tracker.params.meta.omega == {}
+    tracker.init(video[0], BOX)
+    before = tracker._state.model.theta
+    for image in video[1:3]:
+        assert np.isfinite(tracker.update(image)).all()
+    assert not np.array_equal(before.cf.filters, tracker._state.model.theta.cf.filters)
+    assert all(np.allclose(rates, 1e-3) for rates in jax.tree.leaves(tracker._state.model.rates))
 
 
 def test_parameters_there_and_back(config, params):
@@ -150,8 +197,16 @@ def test_parameters_there_and_back(config, params):
 
 def test_incomplete_parameters(config, params):
     values = params_to_dict(params)
-    with pytest.raises(ValueError, match="no parameters of a tracker"):
+    with pytest.raises(ValueError, match="params should hold backbone, meta, but holds backbone"):
         params_from_dict({"backbone": values["backbone"]}, config)
+    with pytest.raises(ValueError, match="params/meta/theta0 should hold cf, reg, but holds"):
+        params_from_dict({**values, "meta": {**values["meta"], "theta0": np.zeros(3)}}, config)
+    lists = jax.tree.map(lambda leaf: {"x": leaf}, values["backbone"])
+    with pytest.raises(ValueError, match="params/backbone/neck/stats/mean has parts, but the configuration asks for"):
+        params_from_dict({**values, "backbone": lists}, config)
+    whole = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.int32), values["backbone"])
+    with pytest.raises(ValueError, match=r"neck/stats/mean has shape \(\d+,\) of int32, .* of float32"):
+        params_from_dict({**values, "backbone": whole}, config)
     omega = {key: value for key, value in values["meta"]["omega"].items() if key != "head"}
     with pytest.raises(ValueError, match="params/meta/omega should hold head, layer0, layer1"):
         params_from_dict({**values, "meta": {**values["meta"], "omega": omega}}, config)

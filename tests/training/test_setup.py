@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from roam_jax.backbones import make_backbone
-from roam_jax.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from roam_jax.checkpoints import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from roam_jax.config import Config
 from roam_jax.data.sequences import DataError
 from roam_jax.tracking.online import TrackerParams
 from roam_jax.tracking.params import init_params, params_to_dict
+from roam_jax.training.report import format_duration
 from roam_jax.training.setup import Settings, begin, read_sequences
 
 replace = dataclasses.replace
@@ -37,6 +38,13 @@ def saved(config, tmp_path_factory):
     params = jax.jit(lambda key: params_to_dict(init_params(config, key=key)))(jax.random.key(7))
     save_checkpoint(folder, Checkpoint(config, jax.tree.map(np.asarray, params), "of a test"))
     return str(folder), params
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0.4 s"), (80, "80.0 s"), (600, "10.0 min"), (9000, "2.5 h"), (432000, "5.0 days")]
+)
+def test_a_duration_is_readable(seconds, text):
+    assert format_duration(seconds) == text
 
 
 def begin_from(folder, config):
@@ -94,11 +102,15 @@ def test_stages_that_were_frozen_begin_as_they_were():
 
 def test_what_does_not_fit_is_named(config, saved):
     folder, _ = saved
-    with pytest.raises(ValueError, match="has the backbone 'tiny'"):
+    with pytest.raises(CheckpointError, match="has the backbone 'tiny'"):
         begin_from(folder, Config.lite())
     larger = replace(config, model=replace(config.model, reduced_channels=8))
-    with pytest.raises(ValueError, match="theta0/cf/reduce_w has shape"):
+    with pytest.raises(CheckpointError, match="theta0/cf/reduce_w has shape"):
         begin_from(folder, larger)
+    with pytest.raises(CheckpointError, match=r"does not fit optimizer\.log_lambda0 False: its lambda0 is a log"):
+        begin_from(folder, replace(config, optimizer=replace(config.optimizer, log_lambda0=False)))
+    with pytest.raises(CheckpointError, match=r"does not fit backbone\.weights other\.npz: it holds its own trunk"):
+        begin_from(folder, replace(config, backbone=replace(config.backbone, weights="other.npz")))
 
 
 def test_the_tracker_is_not_measured_on_stills(tmp_path):
