@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.error import FFmpegError
 from jaxtyping import UInt8
 
@@ -68,7 +69,7 @@ class VideoFrames(Frames):
             DataError: the file cannot be opened or decoded.
         """
         try:
-            with av.open(str(self.path)) as container:
+            with self._open() as container:
                 stream = container.streams.video[0]
                 told = stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
         except (FFmpegError, IndexError) as error:
@@ -79,9 +80,12 @@ class VideoFrames(Frames):
         if not complete:
             raise DataError(f"{self.path} should have {self.count} frames, one for each box, but it ends before")
 
+    def _open(self) -> InputContainer:
+        return av.open(str(self.path), metadata_errors="replace")  # titles need not be UTF-8
+
     def _decode(self) -> Iterator[av.VideoFrame]:
         try:
-            with av.open(str(self.path), metadata_errors="replace") as container:  # titles need not be UTF-8
+            with self._open() as container:
                 container.streams.video[0].thread_type = "AUTO"
                 yield from container.decode(video=0)
         except (FFmpegError, IndexError) as error:
