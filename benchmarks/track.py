@@ -25,7 +25,8 @@ import numpy as np
 import tyro
 from machine import name_processor
 
-from roam_jax.backbones import WeightsError, make_backbone
+from roam_jax.backbones import make_backbone
+from roam_jax.backbones.weights import WeightsError
 from roam_jax.checkpoints import Checkpoint, CheckpointError, load_checkpoint
 from roam_jax.data.readers.otb import read_otb_folder
 from roam_jax.data.sequences import DataError, Frames

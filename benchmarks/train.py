@@ -32,10 +32,10 @@ from roam_jax.data.pipeline import ClipBatch, make_pipeline
 from roam_jax.data.sequences import DataError
 from roam_jax.data.synthetic import synthetic_sequence
 from roam_jax.extras import MissingExtra
-from roam_jax.tracking.params import init_params
+from roam_jax.presets import preset
+from roam_jax.tracking.params import Params, init_params
 from roam_jax.training.episodes import meta_gradient
 from roam_jax.training.parallel import Trainer, count_cores, start_devices
-from roam_jax.training.parts import Learned
 from roam_jax.training.state import make_meta_optimizer
 
 try:
@@ -140,17 +140,17 @@ def time_trunk(trainer: Trainer, batch: ClipBatch, trunk: Any, repeats: int) -> 
     parts = zip(*extract(), strict=True)
     levels = [np.concatenate([np.asarray(x).reshape(-1, *x.shape[2:]) for x in part]) for part in parts]
     one = lambda trunk, patches: trainer.backbone.trunk({"trunk": trunk}, patches)  # noqa: E731
-    micro = np.concatenate(batch.patches[: trainer.config.train.micro_batch])
+    micro = np.concatenate(batch.patches[: trainer.config.meta.micro_batch])
     flops = batch.patches.shape[0] * batch.patches.shape[1] * count_flops(one, trunk, batch.patches[0, :1])
     return Part(seconds, flops, temporary_bytes(one, trunk, micro)), FeatureBatch(tuple(levels), batch.boxes_cxcywh)
 
 
-def time_updates(trainer: Trainer, batch: FeatureBatch, learned: Learned, repeats: int) -> Part:
+def time_updates(trainer: Trainer, batch: FeatureBatch, learned: Params, repeats: int) -> Part:
     """Neck, unroll and meta-gradient of a batch of features."""
     replicated, config = trainer.replicate(learned), trainer.config
     seconds = time_median(lambda: trainer.gradient(replicated, 0, batch), repeats)
 
-    def gradient(learned: Learned, levels: Any, boxes: jax.Array, keys: jax.Array) -> Any:
+    def gradient(learned: Params, levels: Any, boxes: jax.Array, keys: jax.Array) -> Any:
         return meta_gradient(learned, levels, boxes, trainer.backbone, config, keys=keys)
 
     def arguments(clips: int) -> tuple[Any, ...]:
@@ -158,7 +158,7 @@ def time_updates(trainer: Trainer, batch: FeatureBatch, learned: Learned, repeat
         return learned, levels, boxes, jax.random.split(jax.random.key(0), clips)
 
     flops = len(batch.boxes_cxcywh) * count_flops(gradient, *arguments(1))
-    return Part(seconds, flops, temporary_bytes(gradient, *arguments(config.train.micro_batch)))
+    return Part(seconds, flops, temporary_bytes(gradient, *arguments(config.meta.micro_batch)))
 
 
 def peak_memory() -> str:
@@ -186,21 +186,17 @@ def describe_machine() -> str:
 
 def choose_config(arguments: Arguments) -> Config:
     """The preset with the batch that is timed."""
-    config = Config.preset(arguments.preset)
-    micro = arguments.micro_batch or config.train.micro_batch
+    config = preset(arguments.preset)
+    micro = arguments.micro_batch or config.meta.micro_batch
     batch = arguments.clips or micro * len(jax.local_devices())
-    train = dataclasses.replace(
-        config.train,
-        batch=batch,
-        micro_batch=micro,
-        half_backbone=arguments.half_backbone or config.train.half_backbone,
-    )
-    return dataclasses.replace(config, train=train).check()
+    meta = dataclasses.replace(config.meta, batch=batch, micro_batch=micro)
+    run = dataclasses.replace(config.run, half_backbone=arguments.half_backbone or config.run.half_backbone)
+    return dataclasses.replace(config, meta=meta, run=run).check()
 
 
 def run(arguments: Arguments) -> None:
     config = choose_config(arguments)
-    clips, frames = config.train.batch, len(config.online.aspects) ** 2 + config.train.clip_frames
+    clips, frames = config.meta.batch, len(config.model.aspects) ** 2 + config.unroll.clip_frames
     print(describe_machine())
     print(
         f"{arguments.preset}: {clips} clips of {frames} patches a meta-gradient, data {arguments.data or 'synthetic'}"
@@ -217,9 +213,8 @@ def run(arguments: Arguments) -> None:
     del batches  # its threads would go on
 
     params = jax.jit(partial(init_params, config))(key=jax.random.key(0))
-    learned = Learned(params.meta, params.backbone["neck"])
-    backbone, trunk = make_backbone(config), params.backbone["trunk"]
-    trainer = Trainer(backbone, config, make_meta_optimizer(config.train), trunk, seed=0)
+    backbone, trunk, learned = make_backbone(config), params.trunk, params._replace(trunk={})
+    trainer = Trainer(backbone, config, make_meta_optimizer(config.meta), trunk, seed=0)
     rate = measure_rate(trainer.devices)
     trunk_part, features = time_trunk(trainer, batch, trunk, arguments.repeats)
     updates = time_updates(trainer, features, learned, arguments.repeats)

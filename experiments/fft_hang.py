@@ -17,7 +17,7 @@ import platform
 
 import jax
 import jax.numpy as jnp
-import jaxlib
+import jaxlib.version
 
 CALLS = 3000
 SECONDS = 30
@@ -31,7 +31,7 @@ def transform_several(maps: jax.Array, weights: jax.Array) -> list[jax.Array]:
 
 
 def main() -> None:
-    print(f"jax {jax.__version__}, jaxlib {jaxlib.__version__}, Python {platform.python_version()}", end=", ")
+    print(f"jax {jax.__version__}, jaxlib {jaxlib.version.__version__}, Python {platform.python_version()}", end=", ")
     print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores", flush=True)
     maps, weights = jnp.ones((4, 5, 28, 28, 32)), jnp.ones((32, 32))
     for _ in range(CALLS):

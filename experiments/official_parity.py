@@ -18,7 +18,7 @@ import itertools
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,22 +27,26 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from roam_jax.config import Config
-from roam_jax.core.boxes import anchor_boxes, decode, encode, overlap
+from roam_jax.core import variants
+from roam_jax.core.boxes import anchor_boxes, anchor_size, decode, encode, iou
 from roam_jax.core.labels import gaussian_label
-from roam_jax.core.losses import Samples, box_loss, choose_anchors, predict, response_loss
-from roam_jax.core.meta import Episode, MetaLoss, unroll
-from roam_jax.core.model import Branch, Theta
-from roam_jax.core.optimizer import preprocess_gradient, stack_inputs
+from roam_jax.core.losses import Loss, best_anchors, box_smooth_l1, masked_response_l2
+from roam_jax.core.meta import Episode, MetaParams, Unrolled, unroll
+from roam_jax.core.model import Branch, Geometry, Predictions, Theta, predict
+from roam_jax.core.optimizer import signed_log, signed_log_inputs, stack_inputs
+from roam_jax.core.samples import Samples, filter_size_of
 from roam_jax.core.scaling import scale_of_uniform
-from roam_jax.core.update import MetaParams
-from roam_jax.core.variants import make_optimizer
+from roam_jax.core.update import gradient_step
 from roam_jax.core.warp import filter_size
+from roam_jax.method import make_geometry, make_method
+from roam_jax.presets import official
 
 TOLERANCE = 1e-4
 FIRST_SAMPLES = 9
 """first-frame samples at the start of every clip of the file"""
 Golden = Mapping[str, np.ndarray]
-Check = tuple[str, np.ndarray, np.ndarray]
+Check = tuple[str, Any, Any]
+"""group, ours, theirs"""
 
 
 def main(path: str) -> int:
@@ -85,7 +89,7 @@ def official_config(golden: Golden) -> Config:
     filters = golden["unroll/params/meta_init.meta_cfnet_param.cf.weight"]
     side = golden["unroll/feats"].shape[-1]
     largest = max(side + 1 - side % 2, int(golden["conv/filter_wh"].max()), 2 * side - 1)
-    config = Config.official()
+    config = official()
     model = dataclasses.replace(
         config.model, patch_size=280, base_filter=filters.shape[-1], reduced_channels=reduce_w.shape[0],
         map_size=side, max_filter=largest,
@@ -112,7 +116,7 @@ def simple_groups(golden: Golden) -> Iterator[Check]:
     deltas = encode(jnp.asarray(golden["bbox/gt_cxcywh"]), jnp.asarray(anchors))
     yield "bbox", deltas, golden["bbox/deltas"]
     yield "bbox", decode(jnp.asarray(golden["bbox/deltas"]) / 2, jnp.asarray(anchors)), golden["bbox/decoded"]
-    yield "gradprep", preprocess_gradient(jnp.asarray(golden["gradprep/in"]), 10.0).T, golden["gradprep/out"]
+    yield "gradprep", signed_log(jnp.asarray(golden["gradprep/in"]), 10.0).T, golden["gradprep/out"]
 
 
 def branch_of(reduce_w: np.ndarray, reduce_b: np.ndarray, filters: np.ndarray, bias: np.ndarray) -> Branch:
@@ -138,36 +142,83 @@ def shapes_of(golden: Golden, branch: str) -> list[tuple[int, ...]]:
     return [golden[f"unroll/params/meta_init.meta_{branch}_param.{name}"].shape for name in names]
 
 
+class Pooled(NamedTuple):
+    """Samples of g clips that share one theta, as the official code has them on one device; losses pool all of them."""
+
+    features: Array
+    """(g, n, m, m, c)"""
+    labels: Array
+    """(g, n, m, m)"""
+    boxes_cxcywh: Array
+    """(g, n, 4)"""
+    anchors: Array
+    """(g, n, m, m) weights of the anchors in the box loss"""
+
+    def flat(self) -> Samples:
+        """All samples, one after the other."""
+        boxes = flatten(self.boxes_cxcywh)
+        return Samples(flatten(self.features), flatten(self.labels), boxes, jnp.ones(len(boxes)))
+
+
+def flatten(x: Array | np.ndarray) -> Array:
+    """(g, n, ...) to (g n, ...)."""
+    return jnp.asarray(x).reshape(-1, *x.shape[2:])
+
+
+def predict_pooled(theta: Theta, features: Array, phi: Array, geometry: Geometry) -> Predictions:
+    """Predictions for all samples of all clips, each clip with its own filter size; phi is (g, 2)."""
+    seen = jax.vmap(lambda features, phi: predict(theta, features, phi, geometry))(features, phi)
+    anchors = jnp.broadcast_to(seen.anchors[:, None], seen.deltas.shape)
+    return Predictions(flatten(seen.response), flatten(seen.deltas), flatten(anchors))
+
+
+def pooled_loss(config: Config) -> Loss:
+    """L over the samples of several clips at once (official)."""
+
+    def response(predictions: Predictions, samples: Pooled) -> Array:
+        return masked_response_l2(predictions, samples.flat(), ignore_below=config.loss.ignore_below)
+
+    def box(predictions: Predictions, samples: Pooled) -> Array:
+        return box_smooth_l1(predictions, samples.flat(), choose=lambda overlaps: flatten(samples.anchors))
+
+    see = partial(predict_pooled, geometry=make_geometry(config))
+    return Loss(see, {"response": response, "box": box}, {"response": 1.0, "box": config.loss.box_weight})  # type: ignore[arg-type]
+
+
 def model_groups(golden: Golden) -> Iterator[Check]:
     """Both branches with three filter sizes, and the losses of their outputs."""
     config = official_config(golden)
     theta = theta_of_flat(golden["conv/params_flat"], shapes_of(golden, "cfnet"), shapes_of(golden, "regnet"))
     features = jnp.asarray(golden["conv/feats_btchw"].transpose(0, 1, 3, 4, 2))
     phi = jnp.asarray(golden["conv/filter_wh"][:, ::-1])
-    response, deltas, anchors = predict(theta, features, phi, config.model)
-    yield "conv", response, golden["conv/response"][:, :, 0]
-    yield "conv", deltas, golden["conv/deltas"]
+    predictions = jax.jit(partial(predict_pooled, geometry=make_geometry(config)))(theta, features, phi)
+    yield "conv", predictions.response.reshape(features.shape[:-1]), golden["conv/response"][:, :, 0]
+    yield "conv", predictions.deltas.reshape(golden["conv/deltas"].shape), golden["conv/deltas"]
 
-    labels, true = golden["loss/label"][:, :, 0], jnp.asarray(golden["loss/gt_cxcywh"])
-    flat = lambda x, keep: jnp.asarray(x).reshape(-1, *x.shape[x.ndim - keep :])  # noqa: E731
-    weights = jnp.ones(true.shape[0] * true.shape[1])
-    loss = response_loss(flat(response, 2), flat(labels, 2), weights, config.loss)
+    labels, true = jnp.asarray(golden["loss/label"][:, :, 0]), jnp.asarray(golden["loss/gt_cxcywh"])
+    samples = Pooled(features, labels, true, jnp.zeros_like(labels)).flat()
+    loss = masked_response_l2(predictions, samples, ignore_below=config.loss.ignore_below)
     yield "loss", loss, golden["loss/response_loss"]
 
-    per_deltas = flat(jnp.broadcast_to(anchors[:, None], deltas.shape), 3)
-    take = partial(box_loss, flat(deltas, 3), flat(true, 1), per_deltas)
+    def take(weights: Array) -> Array:
+        return box_smooth_l1(predictions, samples, choose=lambda overlaps: weights)
+
     choice = official_choice(true, phi, config)
     if not choice.is_open:
-        chosen = choose_anchors(flat(true, 1), per_deltas, weights, config.loss, frames=true.shape[1])
-        yield "loss", take(chosen), golden["loss/bbox_loss"]
+        count = config.loss.top_anchors * true.shape[1]
+        yield (
+            "loss",
+            box_smooth_l1(predictions, samples, choose=partial(best_anchors, count=count)),
+            golden["loss/bbox_loss"],
+        )
         return
     # The loss is affine in the weights of the tied anchors: one evaluation for each.
-    sure = choice.sure.reshape(-1, *choice.sure.shape[2:])
+    sure = flatten(choice.sure)
     sums = jax.jit(lambda w: take(w) * jnp.maximum(jnp.sum(w), 1.0))
     gain = np.array([sums(jnp.eye(1, sure.size, t).reshape(sure.shape)) for t in choice.tied])
     count = sure.sum() + choice.wanted
     subsets = itertools.islice(itertools.combinations(range(len(gain)), choice.wanted), 1_000_000)
-    base = float(sums(jnp.asarray(sure)))
+    base = float(sums(sure))
     totals = np.array([base + gain[list(subset)].sum() for subset in subsets]) / count
     closest = totals[np.argmin(np.abs(totals - golden["loss/bbox_loss"]))]
     print(f"loss: chose {choice.wanted} of {len(gain)} tied anchors")
@@ -189,7 +240,7 @@ class Choice(NamedTuple):
         """Whether the inputs leave the choice open."""
         return 0 < self.wanted < len(self.tied)
 
-    def weights(self, open_weights: Array | None = None) -> Array:
+    def weights(self, open_weights: Array | np.ndarray | None = None) -> Array:
         """Weights of all anchors; without weights for the tied ones, the last of them are taken."""
         if open_weights is None:
             open_weights = (np.arange(len(self.tied)) >= len(self.tied) - self.wanted).astype(np.float32)
@@ -199,8 +250,8 @@ class Choice(NamedTuple):
 def official_choice(boxes_cxcywh: Array, phi: Array, config: Config) -> Choice:
     """The anchors with the largest overlap over all samples of all clips, `top_anchors` for each frame of one clip."""
     m = config.model
-    anchors = anchor_boxes(m.map_size, m.stride, phi[:, ::-1] / m.filter_scale * m.stride)
-    found = np.asarray(overlap(anchors[:, None], boxes_cxcywh[:, :, None, None]))
+    anchors = anchor_boxes(m.map_size, m.stride, anchor_size(phi, m.filter_scale, m.stride))
+    found = np.asarray(jax.jit(iou)(anchors[:, None], boxes_cxcywh[:, :, None, None]))
     count = min(config.loss.top_anchors * boxes_cxcywh.shape[1], found.size)
     last = np.sort(found, axis=None)[-count]
     sure = found > last
@@ -227,14 +278,13 @@ def lstm_group(golden: Golden) -> Iterator[Check]:
     """Recurrent updates of a few coordinates: learning rates, and theta after each."""
     omega = omega_of(golden, "lstm/weights/")
     hidden = golden["lstm/weights/cw_lstm.weight_hh_l0"].shape[1]
-    config = dataclasses.replace(Config.official().optimizer, hidden=hidden)
-    optimizer = make_optimizer(config)
+    optimizer = variants.lstm(signed_log_inputs(), hidden=hidden)
     theta, rates = jnp.asarray(golden["lstm/theta0"]), jnp.asarray(golden["lstm/lambda0"])
-    carry = optimizer.start(len(theta))
+    carry = optimizer.start(theta)
     for step, gradient in enumerate(map(jnp.asarray, golden["lstm/grads"])):
-        inputs = stack_inputs(rates, gradient, theta, jnp.asarray(golden["lstm/losses"][step]), config)
+        inputs = stack_inputs(rates, gradient, theta, jnp.asarray(golden["lstm/losses"][step]))
         rates, carry = optimizer.apply(omega, inputs, carry)
-        theta = theta - rates * gradient
+        theta = gradient_step(theta, rates, gradient)
         yield "lstm", rates, golden["lstm/lambda"][step]
         yield "lstm", theta, golden["lstm/theta"][step]
 
@@ -244,9 +294,12 @@ def unroll_groups(golden: Golden) -> Iterator[Check]:
     config = official_config(golden)
     names = [f"{part}.{leaf}" for part in ("conv", "cf") for leaf in ("weight", "bias")]
     prefix = "unroll/params/meta_init.meta_"
-    load = lambda kind: Theta(  # noqa: E731
-        *(branch_of(*(golden[f"{prefix}{net}_{kind}.{name}"] for name in names)) for net in ("cfnet", "regnet"))
-    )
+
+    def load(kind: str) -> Theta:
+        return Theta(
+            *(branch_of(*(golden[f"{prefix}{net}_{kind}.{name}"] for name in names)) for net in ("cfnet", "regnet"))
+        )
+
     hidden = golden["unroll/params/meta_opti.cw_lstm.weight_hh_l0"].shape[1]
     config = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, hidden=hidden))
     meta = MetaParams(load("param"), load("lr"), omega_of(golden, "unroll/params/meta_opti."))
@@ -255,17 +308,21 @@ def unroll_groups(golden: Golden) -> Iterator[Check]:
         shapes_of(golden, "cfnet"),
         shapes_of(golden, "regnet"),
     )
-    scale = scale_of_uniform(uniform, config.train.kappa_cf, config.train.kappa_reg)
+    scale = scale_of_uniform(uniform, config.unroll.kappa_cf, config.unroll.kappa_reg)
     episode, choices = episode_of(golden, config)
+    pooled = pooled_loss(config)
+    method = make_method(config)._replace(loss=pooled, meta=pooled)
 
-    @jax.jit
-    def replay(open_weights):
+    @jax.jit  # given what could be constants, which take long to compile
+    def run(meta, episode, scale, open_weights):
         def total(meta):
-            result = unroll(meta, with_choices(episode, choices, open_weights), config, scale)
+            result = unroll(meta, with_choices(episode, choices, open_weights), method, scale)
             return result.total, result
 
         (_, result), gradient = jax.value_and_grad(total, has_aux=True)(meta)
         return result, gradient
+
+    replay = partial(run, meta, episode, scale)
 
     def checks(result, gradient) -> list[Check]:
         return [*loss_checks(golden, result), *gradient_checks(golden, gradient, names)]
@@ -279,34 +336,35 @@ def unroll_groups(golden: Golden) -> Iterator[Check]:
 def resolve_ties(replay, checks, choices: list[Choice], open_weights: list[Array]) -> list[Array]:
     """Weights of the tied anchors that explain the file's numbers best: linear least squares, then whole anchors."""
 
-    def residual(weights):
+    def residual(flat):
         parts = []
-        for _, ours, theirs in checks(*replay(weights)):
-            parts.append(jnp.ravel(jnp.asarray(ours) - theirs) / max(float(np.max(np.abs(theirs))), 1e-30))
+        for _, ours, theirs in checks(*replay(unravel(flat))):
+            parts.append(jnp.ravel(jnp.asarray(ours) - theirs) / jnp.maximum(jnp.max(jnp.abs(theirs)), 1e-30))
         return jnp.concatenate(parts)
 
     flat, unravel = ravel_pytree(open_weights)
+    slopes = jax.jit(jax.jacfwd(residual))
     for _ in range(2):
-        error, push = jax.linearize(lambda w: residual(unravel(w)), flat)
-        columns = np.stack([np.asarray(push(unit)) for unit in np.eye(len(flat), dtype=np.float32)], axis=1)
-        target = flat - np.linalg.lstsq(columns, np.asarray(error), rcond=1e-6)[0]
+        error = residual(flat)
+        target = flat - np.linalg.lstsq(np.asarray(slopes(flat)), np.asarray(error), rcond=1e-6)[0]
         whole = []
         for choice, part in zip(choices, unravel(jnp.asarray(target, jnp.float32)), strict=True):
             best = np.argsort(-np.asarray(part), kind="stable")[: choice.wanted]
             whole.append(jnp.zeros(len(part)).at[best].set(1.0) if choice.is_open else part)
+        whole = ravel_pytree(whole)[0]
         if np.linalg.norm(residual(whole)) >= np.linalg.norm(error):
             break
-        flat = ravel_pytree(whole)[0]
+        flat = whole
     places = [f"{c.wanted} of {len(c.tied)}" for c in choices if c.is_open]
     print(f"unroll: chose among tied anchors in {len(places)} losses: {', '.join(places)}")
     return unravel(flat)
 
 
-def loss_checks(golden: Golden, result: MetaLoss) -> Iterator[Check]:
+def loss_checks(golden: Golden, result: Unrolled) -> Iterator[Check]:
     """The three averaged losses."""
     yield "unroll losses", result.total, golden["unroll/meta_loss"]
-    yield "unroll losses", jnp.mean(result.response), golden["unroll/map_loss"]
-    yield "unroll losses", jnp.mean(result.box), golden["unroll/bbox_loss"]
+    yield "unroll losses", jnp.mean(result.terms["response"]), golden["unroll/map_loss"]
+    yield "unroll losses", jnp.mean(result.terms["box"]), golden["unroll/bbox_loss"]
 
 
 def gradient_checks(golden: Golden, gradient: MetaParams, names: list[str]) -> Iterator[Check]:
@@ -340,36 +398,34 @@ def episode_of(golden: Golden, config: Config) -> tuple[Episode, list[Choice]]:
     updates = len(ahead)
     look = (boxes.shape[1] - FIRST_SAMPLES) // updates
 
-    def samples(frames):
-        return Samples(features[:, frames], labels[:, frames], boxes[:, frames], jnp.ones((len(boxes), len(frames))))
+    def samples(frames: np.ndarray) -> Pooled:
+        return Pooled(features[:, frames], labels[:, frames], boxes[:, frames], jnp.zeros_like(labels[:, frames]))
 
-    stack = lambda items: jax.tree.map(lambda *x: jnp.stack(x), *items)  # noqa: E731
+    def stack(items: list[Pooled]) -> Pooled:
+        return jax.tree.map(lambda *x: jnp.stack(x), *items)
+
     start = FIRST_SAMPLES + look * np.arange(updates)
     sized_by = boxes[:, np.concatenate([[0], start[1:]])]
-    m = config.model
-    phis = jnp.moveaxis(filter_size(sized_by[..., 2:], 56.0, m.filter_scale, m.stride, m.max_filter), 1, 0)
+    phis = jnp.moveaxis(filter_size_of(sized_by[..., 2:], make_geometry(config)), 1, 0)
     first = np.arange(FIRST_SAMPLES)
     used = [np.arange(s, s + look) for s in start[:-1]]
     tests = [np.array([s + a]) for s, a in zip(start, ahead, strict=True)]
     at = [(first, phis[0]), *zip(used, phis[1:], strict=True), *zip(tests, phis, strict=True)]
     choices = [official_choice(boxes[:, frames], phi, config) for frames, phi in at]
     episode = Episode(
-        first=samples(first),
-        updates=stack([samples(frames) for frames in used]),
-        tests=stack([samples(frames) for frames in tests]),
+        first=samples(first),  # type: ignore[arg-type]
+        updates=stack([samples(frames) for frames in used]),  # type: ignore[arg-type]
+        tests=stack([samples(frames) for frames in tests]),  # type: ignore[arg-type]
         phis=phis,
     )
     return episode, choices
 
 
 def with_choices(episode: Episode, choices: list[Choice], open_weights: list[Array]) -> Episode:
-    """The episode with the anchors of its box losses; where nothing is open, the package makes its own choice."""
-    if not any(choice.is_open for choice in choices):
-        return episode
+    """The episode with the anchors of its box losses."""
     weights = [
-        choice.weights(given if choice.is_open else None)
-        for choice, given in zip(choices, open_weights, strict=True)
-    ]  # fmt: skip
+        choice.weights(given if choice.is_open else None) for choice, given in zip(choices, open_weights, strict=True)
+    ]
     updates = episode.updates.labels.shape[0]
     return episode._replace(
         first=episode.first._replace(anchors=weights[0]),

@@ -26,12 +26,16 @@ import numpy as np
 import tyro
 
 from roam_jax.checkpoints import load_checkpoint
-from roam_jax.core.update import init_meta
 from roam_jax.data.layouts import read_layout
 from roam_jax.data.sequences import DataError, Sequence
 from roam_jax.evaluation.metrics import success_auc
 from roam_jax.evaluation.runner import count_cores, track_in_processes
+from roam_jax.method import init_meta
 from roam_jax.tracking.tracker import Tracker
+
+Kind = Literal["trained", "fixed", "begun", "SGD", "implicit SGD"]
+FIXED: tuple[Kind, ...] = ("fixed", "begun")
+"""rates of single coordinates without the network"""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Variant:
     """One way to update; calling it makes the tracker."""
 
     checkpoint: str
-    kind: Literal["trained", "fixed", "begun", "SGD", "implicit SGD"]
+    kind: Kind
     steps: int
     """per update; 0: no updates at all"""
     rate: float = 0.0
@@ -56,24 +60,22 @@ class Variant:
         """The checkpoint's tracker with these updates."""
         loaded = load_checkpoint(self.checkpoint)
         c = loaded.config
-        online = replace(c.online, steps=self.steps) if self.steps else replace(c.online, tau=10**9)
+        online = replace(c.online, steps=self.steps) if self.steps else replace(c.online, updates=False)
         optimizer = c.optimizer
         if self.kind in ("fixed", "begun"):  # the network's factor of the learned rates is then 2 x 0.5
             optimizer = replace(optimizer, kind="sgd", sgd_rate=0.5)
         elif self.kind in ("SGD", "implicit SGD"):
             implicit = self.kind == "implicit SGD"
-            optimizer = replace(
-                optimizer, kind="sgd", sgd_rate=self.rate, coordinate_rates=0.0, implicit_updates=implicit
-            )
+            optimizer = replace(optimizer, kind="sgd", sgd_rate=self.rate, coordinate_rates=0.0)
+            c = replace(c, implicit=replace(c.implicit, updates=implicit))
         config = replace(c, online=online, optimizer=optimizer)
         if self.kind == "trained":
             return Tracker(loaded, config)
-        meta = loaded.params["meta"]
-        channels = meta["theta0"]["cf"]["reduce_w"].shape[0]
+        channels = loaded.params["theta0"]["cf"]["reduce_w"].shape[0]
         omega = init_meta(config, channels, key=jax.random.key(0)).omega
         if self.kind == "fixed":
-            omega = {**omega, "log_rates": meta["omega"]["log_rates"]}
-        return Tracker(replace(loaded, params={**loaded.params, "meta": {**meta, "omega": omega}}), config)
+            omega = {**omega, "log_rates": loaded.params["omega"]["log_rates"]}
+        return Tracker(replace(loaded, params={**loaded.params, "omega": omega}), config)
 
 
 @dataclass(frozen=True)
@@ -120,10 +122,12 @@ def main() -> None:
         sequences = [sequence.head(arguments.frames) for sequence in sequences]
     make = functools.partial(Variant, arguments.checkpoint)
     variants = [make("trained", steps) for steps in (0, *arguments.steps)]
-    has = load_checkpoint(arguments.checkpoint).config.optimizer
-    if has.coordinate_rates:
-        variants += [make(kind, steps) for kind in ("fixed", "begun") for steps in arguments.steps]
-    searched = {"SGD": arguments.rates, "implicit SGD": arguments.implicit_rates if has.implicit_updates else ()}
+    has = load_checkpoint(arguments.checkpoint).config
+    if has.optimizer.coordinate_rates:
+        variants += [make(kind, steps) for kind in FIXED for steps in arguments.steps]
+    searched: dict[Kind, tuple[float, ...]] = {"SGD": arguments.rates}
+    if has.implicit.updates:
+        searched["implicit SGD"] = arguments.implicit_rates
     variants += [make(kind, n, r) for kind, rates in searched.items() for n in arguments.sgd_steps for r in rates]
     print(f"| updates | mean AUC | {' | '.join(s.name for s in sequences)} |")
     print("|---|---|" + "---|" * len(sequences))

@@ -15,30 +15,26 @@ import sys
 import jax
 import numpy as np
 
-from roam_jax.backbones import WeightsError, load_trunk, make_backbone
+from roam_jax.backbones import load_trunk
+from roam_jax.backbones.weights import WeightsError
 from roam_jax.checkpoints import Checkpoint, save_checkpoint
-from roam_jax.config import Config
-from roam_jax.core.update import init_meta
-from roam_jax.tracking.online import TrackerParams
-from roam_jax.tracking.params import params_to_dict
+from roam_jax.presets import preset as read_preset
+from roam_jax.training.setup import draw_learned
 
 
 def main(preset: str, output: str, weights: str = "") -> int:
     """Write it; the exit code."""
     try:
-        config = Config.preset(preset)
+        config = read_preset(preset)
         config = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, weights=weights))
         trunk = load_trunk(config)
     except (ValueError, WeightsError) as error:
         print(error, file=sys.stderr)
         return 2
-    backbone = make_backbone(config)
-    key_meta, key_neck = jax.random.split(jax.random.key(0))
-    meta = jax.jit(lambda key: init_meta(config, backbone.channels, key=key))(key_meta)
-    neck = jax.jit(lambda key: backbone.init(key=key)["neck"])(key_neck)
-    params = params_to_dict(TrackerParams(meta, backbone.join(trunk, neck)))
+    drawn = draw_learned(config, jax.random.key(0))
     card = f"Preset `{preset}` with untrained meta-parameters: a start for training, not a tracker."
-    save_checkpoint(output, Checkpoint(config, jax.tree.map(np.asarray, params), card), trunk_source=weights or "pip")
+    params = jax.tree.map(np.asarray, {**drawn, **trunk})
+    save_checkpoint(output, Checkpoint(config, params, card), trunk_source=weights or "pip")
     print(f"wrote {output}")
     return 0
 

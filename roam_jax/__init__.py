@@ -11,22 +11,38 @@ TYPE_CHECKING = False  # that of typing, whose import would take longer than all
 if TYPE_CHECKING:
     from typing import Any
 
-    from roam_jax.backbones import make_backbone
+    from roam_jax.backbones import Trunk, make_backbone, register_trunk
     from roam_jax.checkpoints import load_checkpoint
     from roam_jax.config import Config
+    from roam_jax.method import make_method, register_optimizer
     from roam_jax.tracking.online import Online
     from roam_jax.tracking.tracker import Tracker
 
     __version__: str
 
-__all__ = ["Config", "Online", "Tracker", "__version__", "load_checkpoint", "make_backbone"]
+__all__ = [
+    "Config",
+    "Online",
+    "Tracker",
+    "Trunk",
+    "__version__",
+    "load_checkpoint",
+    "make_backbone",
+    "make_method",
+    "register_optimizer",
+    "register_trunk",
+]
 
 _HOMES = {
     "Config": "roam_jax.config",
     "Online": "roam_jax.tracking.online",
     "Tracker": "roam_jax.tracking.tracker",
     "load_checkpoint": "roam_jax.checkpoints",
+    "Trunk": "roam_jax.backbones",
     "make_backbone": "roam_jax.backbones",
+    "make_method": "roam_jax.method",
+    "register_optimizer": "roam_jax.method",
+    "register_trunk": "roam_jax.backbones",
 }
 
 

@@ -1,4 +1,4 @@
-"""Every number of the tracker, with its source, in frozen dataclasses; presets are class methods of `Config`.
+"""Every number of the method, with its source, in frozen dataclasses of one purpose each; presets are in `presets.py`.
 
 Sources in the field comments: *paper* (section), *official* (the authors' published code), *ours* (measured here).
 Lengths carry their unit: `_px` image pixels, `_patch` pixels of the resized patch, `_cell` cells of the feature map.
@@ -23,7 +23,8 @@ POSITIVE = Range(1e-30, 1e30)
 class BackboneConfig:
     """Feature extractor: `name` picks a line of the registry in `roam_jax.backbones`."""
 
-    name: Literal["lite", "vgg10", "vgg12", "tiny"] = "vgg10"
+    name: str = "vgg10"
+    """lite, vgg10, vgg12 or tiny, or one that was given to `register_trunk` (official: vgg10)"""
     neck_channels: Annotated[int, Range(0, 4096)] = 0
     """channels after the learned neck (ours); 0: no neck, the trunk's levels are only normalised and stacked"""
     neck_blocks: Annotated[int, Range(1, 64)] = 1
@@ -55,6 +56,8 @@ class ModelConfig:
     """side of the canvas that any warped filter is cut to, in cells (ours: aspect ratios up to about 4)"""
     reduced_channels: Annotated[int, Range(1, 4096)] = 64
     """output channels of the 1x1 reduction of each branch (paper, Section 5)"""
+    aspects: Annotated[tuple[float, ...], Range(0.1, 10)] = (0.8, 1.0, 1.2)
+    """scale and ratio factors of the first-frame samples, all pairs (paper, Section 5)"""
     init_scale: Annotated[float, Range(0, 100)] = 1e-5
     """standard deviation of theta0 at the start, over 1/sqrt(fan-in) (official)"""
 
@@ -92,7 +95,8 @@ class LossConfig:
 class OptimizerConfig:
     """Recurrent neural optimizer (Eq. 10, 11) and its variants (Section 6.2)."""
 
-    kind: Literal["lstm", "gru", "fc", "constant", "sgd"] = "lstm"
+    kind: str = "lstm"
+    """lstm (paper), gru, fc, constant or sgd (Section 6.2), or one that was given to `register_optimizer`"""
     inputs: Literal["paper", "official", "log"] = "official"
     """numbers per coordinate: 4; 5 with the gradient as (log magnitude, sign); 6 with the parameter in that form and
     the logarithm of the last rate (ours)"""
@@ -108,21 +112,26 @@ class OptimizerConfig:
     lambda0: Annotated[float, POSITIVE] = 1e-6
     """initial value of every element of lambda0, learned as its logarithm when `log_lambda0` (official)"""
     log_lambda0: bool = False
-    first_steps: Annotated[int, Range(1, 1000)] = 1
-    """steps with lambda0 on the first frame (1 in the paper; more: ours)"""
-    implicit_iterations: Annotated[int, Range(0, 1000)] = 0
-    """iterations for an implicit first-frame step of the response filter; 0: explicit, as in the paper (ours)"""
-    implicit_lambda0: Annotated[float, POSITIVE] = 100.0
-    """lambda0 of the coordinates that step implicitly, before training (ours)"""
-    implicit_boxes: bool = False
-    """the filters of the box regression take an implicit first-frame step too, with as many iterations (ours)"""
-    implicit_box_lambda0: Annotated[float, POSITIVE] = 1e-4
-    """their lambda0 before training (ours)"""
-    implicit_updates: bool = False
-    """the response filter takes such steps later too, with rates that begin at `implicit_lambda0` (ours)"""
+    """learn lambda0 as its logarithm (ours)"""
     sgd_rate: Annotated[float, Range(0, 1e6)] = 7e-6
     """the one learning rate of kind 'sgd' (paper, Section 6.2); with
     `coordinate_rates` those are multiplied by twice this number"""
+
+
+@dataclass(frozen=True)
+class ImplicitConfig:
+    """Implicit steps in place of Eq. 9 (ours; `roam_jax.extensions.implicit`)."""
+
+    iterations: Annotated[int, Range(0, 1000)] = 0
+    """of conjugate gradients, for the first-frame step of the response filter; 0: explicit, as in the paper (ours)"""
+    lambda0: Annotated[float, POSITIVE] = 100.0
+    """lambda0 of the response filter before training (ours)"""
+    boxes: bool = False
+    """the filters of the box regression take an implicit first-frame step too (ours)"""
+    box_lambda0: Annotated[float, POSITIVE] = 1e-4
+    """their lambda0 before training (ours)"""
+    updates: bool = False
+    """the response filter takes such steps later too, with rates that begin at `lambda0` (ours)"""
 
 
 @dataclass(frozen=True)
@@ -131,6 +140,8 @@ class OnlineConfig:
 
     regression: bool = True
     """True: ROAM++, boxes by regression; False: ROAM, multi-scale search"""
+    updates: bool = True
+    """whether the model is updated after the first frame (paper)"""
     tau: Annotated[int, Range(1, 1_000_000_000)] = 5
     """frames between two model updates (official)"""
     steps: Annotated[int, Range(1, 1000)] = 2
@@ -141,10 +152,6 @@ class OnlineConfig:
     """frames kept as updating samples (paper: the last 2 tau)"""
     first_samples: Annotated[int, Range(0, 1024)] = 0
     """first-frame samples that take part in every step as well (ours; 0 in the paper)"""
-    aspects: Annotated[tuple[float, ...], Range(0.1, 10)] = (0.8, 1.0, 1.2)
-    """scale and ratio factors of the first-frame samples, all pairs (paper, Section 5)"""
-    refinements: Annotated[int, Range(0, 100)] = 0
-    """times that the box is taken again at the cell in its middle (ours; 0 in the paper)"""
     vote: Annotated[float, Range(0, 1e4)] = 0.0
     """if not 0: the box is a mean over cells whose box overlaps with the best one's by half, with the weights
     exp(vote (score / best score - 1)) (ours; 0 in the paper)"""
@@ -167,29 +174,66 @@ class OnlineConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Meta-training (Sections 3.2, 3.3 and 5)."""
+class ClipsConfig:
+    """Clips: how they are drawn from videos and pictures, and how they are changed (Section 5)."""
+
+    shift: Annotated[float, FRACTION] = 112 / 281
+    """largest shift of the object from the patch centre, over the patch side (official)"""
+    stretch: Annotated[float, Range(0, 2)] = 0.1
+    """largest random stretch of a frame: factors in exp(+-stretch) (ours)"""
+    scale: Annotated[float, Range(0, 2)] = 0.2
+    """largest random scale of a frame: factors in exp(+-scale) (ours)"""
+    max_stride: Annotated[int, Range(1, 10_000)] = 3
+    """largest temporal stride of a clip's frames (ours)"""
+    flip: Annotated[float, FRACTION] = 0.5
+    """probability that a clip is mirrored (ours)"""
+    grey: Annotated[float, FRACTION] = 0.1
+    """probability that a clip is grey (ours)"""
+    colour: Annotated[float, Range(0, 2)] = 0.2
+    """strength of the colour jitter of a clip (ours)"""
+    blur: Annotated[float, FRACTION] = 0.1
+    """probability that a frame is blurred (ours)"""
+    coarse: Annotated[float, FRACTION] = 0.0
+    """probability that a clip has a lower resolution, as that of a small object (ours)"""
+
+
+@dataclass(frozen=True)
+class UnrollConfig:
+    """The unroll of Algorithm 1 over a clip (Section 3.2, 3.3)."""
 
     updates: Annotated[int, Range(1, 100)] = 6
     """T: model updates per clip (official)"""
     look_ahead: Annotated[int, Range(1, 100)] = 5
     """frames between two updates; also the samples of one update (official)"""
-    batch: Annotated[int, Range(1, 100_000)] = 16
-    """clips per meta-gradient (paper, Section 5)"""
+    tests: Annotated[int, Range(1, 100)] = 1
+    """future frames that judge each update (paper, footnote 3)"""
+    first_samples: Annotated[int, Range(0, 1024)] = 0
+    """first-frame samples of a clip that are used, a random choice; 0: all of them (ours)"""
+    box_noise: Annotated[float, FRACTION] = 0.0
+    """strength of the errors of the boxes that updates learn from, in object sizes (ours)"""
     kappa_cf: Annotated[float, Range(0, 10)] = 1.6
     """range of the random filter scaling of cf (paper, Section 5)"""
     kappa_reg: Annotated[float, Range(0, 10)] = 1.3
     """range of the random filter scaling of reg (paper, Section 5)"""
     scale_first: bool = True
     """apply the random filter scaling to the first-frame step too (official), or only to the recurrent ones (ours)"""
-    first_samples: Annotated[int, Range(0, 1024)] = 0
-    """first-frame samples of a clip that are used, a random choice; 0: all of them (ours)"""
-    tests: Annotated[int, Range(1, 100)] = 1
-    """future frames that judge each update (paper, footnote 3)"""
-    box_noise: Annotated[float, FRACTION] = 0.0
-    """strength of the errors of the boxes that updates learn from, in object sizes (ours)"""
     full_gradient: bool = False
-    """backpropagate through the whole unroll instead of truncating it as the official code does"""
+    """backpropagate through the whole unroll (ours) instead of truncating it (official)"""
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames after the first-frame samples: T times the look-ahead."""
+        return self.updates * self.look_ahead
+
+
+@dataclass(frozen=True)
+class MetaConfig:
+    """The meta-optimizer: Adam on the meta-gradient of a batch (Section 5)."""
+
+    batch: Annotated[int, Range(1, 100_000)] = 16
+    """clips per meta-gradient (paper, Section 5)"""
+    micro_batch: Annotated[int, Range(1, 100_000)] = 1
+    """clips that a device works on at once; the batch is the sum of several of them (ours)"""
     model_rate: Annotated[float, RATE] = 1e-6
     """Adam's rate for theta0 (paper, Section 5)"""
     lambda_rate: Annotated[float, RATE] = 1e-6
@@ -211,8 +255,9 @@ class TrainConfig:
     epochs: Annotated[int, COUNT] = 20
     """length of the training (paper, Section 5)"""
     steps_per_epoch: Annotated[int, COUNT] = 1000
+    """meta-gradients that count as an epoch (ours)"""
     steps: Annotated[int, COUNT_OR_0] = 0
-    """length of the training in steps; 0: that of all epochs"""
+    """length of the training in steps; 0: that of all epochs (ours)"""
     schedule: Literal["halve", "cosine"] = "halve"
     """rates are halved every few epochs (paper, Section 5), or fall along a cosine to the last step (ours)"""
     halve_every: Annotated[int, COUNT] = 5
@@ -221,14 +266,17 @@ class TrainConfig:
     """steps over which the rates grow from almost nothing (ours)"""
     final_rate: Annotated[float, FRACTION] = 0.02
     """rates at the end of the cosine, over the largest (ours)"""
-    micro_batch: Annotated[int, Range(1, 100_000)] = 1
-    """clips that a device works on at once; the batch is the sum of several of them (ours)"""
-    half_backbone: bool = False
-    """compute the trunk in bfloat16 (ours)"""
-    max_refused: Annotated[int, COUNT] = 10
-    """stop after so many meta-gradients in a row that are not finite (ours)"""
-    max_skipped: Annotated[int, COUNT_OR_0] = 20
-    """sequences that cannot be read and are left out at most, before the run stops (ours)"""
+
+    @property
+    def total_steps(self) -> int:
+        """Meta-gradient steps of the whole training."""
+        return self.steps or self.epochs * self.steps_per_epoch
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a training run does besides learning."""
+
     hold_out: Annotated[float, Range(0, 0.9)] = 0.05
     """share of the videos and pictures that are kept for validation (ours)"""
     split_seed: Annotated[int, Range(0, 2**31 - 1)] = 0
@@ -243,131 +291,28 @@ class TrainConfig:
     """newest checkpoints that are kept, besides the best (ours)"""
     histogram_every: Annotated[int, COUNT] = 50
     """steps between two records of histograms; the last step has one too (ours)"""
-    shift: Annotated[float, FRACTION] = 112 / 281
-    """largest shift of the object from the patch centre, over the patch side (official)"""
-    stretch: Annotated[float, Range(0, 2)] = 0.1
-    """largest random stretch of a frame: factors in exp(+-stretch) (ours)"""
-    scale: Annotated[float, Range(0, 2)] = 0.2
-    """largest random scale of a frame: factors in exp(+-scale) (ours)"""
-    max_stride: Annotated[int, Range(1, 10_000)] = 3
-    """largest temporal stride of a clip's frames (ours)"""
-    flip: Annotated[float, FRACTION] = 0.5
-    """probability that a clip is mirrored (ours)"""
-    grey: Annotated[float, FRACTION] = 0.1
-    """probability that a clip is grey (ours)"""
-    colour: Annotated[float, Range(0, 2)] = 0.2
-    """strength of the colour jitter of a clip (ours)"""
-    blur: Annotated[float, FRACTION] = 0.1
-    """probability that a frame is blurred (ours)"""
-    coarse: Annotated[float, FRACTION] = 0.0
-    """probability that a clip has a lower resolution, as that of a small object (ours)"""
-
-    @property
-    def clip_frames(self) -> int:
-        """Frames after the first-frame samples: T times the look-ahead."""
-        return self.updates * self.look_ahead
-
-    @property
-    def total_steps(self) -> int:
-        """Meta-gradient steps of the whole training."""
-        return self.steps or self.epochs * self.steps_per_epoch
+    half_backbone: bool = False
+    """compute the trunk in bfloat16 (ours)"""
+    max_refused: Annotated[int, COUNT] = 10
+    """stop after so many meta-gradients in a row that are not finite (ours)"""
+    max_skipped: Annotated[int, COUNT_OR_0] = 20
+    """sequences that cannot be read and are left out at most, before the run stops (ours)"""
 
 
 @dataclass(frozen=True)
 class Config:
-    """The whole tracker. Without arguments it is that of `Config.official()`; `Config.lite()` is the CPU default."""
+    """The whole method. Without arguments it is the authors' published code (preset `official`)."""
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    implicit: ImplicitConfig = field(default_factory=ImplicitConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-    @classmethod
-    def official(cls) -> Config:
-        """The authors' published code: VGG-16 up to conv4_3, 71 x 71 cells."""
-        return cls(backbone=BackboneConfig(name="vgg10", neck_channels=0))
-
-    @classmethod
-    def paper(cls) -> Config:
-        """The paper's text: 12 convolutions of VGG-16, the losses of Eq. 7, 4 optimizer inputs."""
-        return cls(
-            backbone=BackboneConfig(name="vgg12", neck_channels=0),
-            loss=LossConfig(response_form="paper", box_form="paper"),
-            optimizer=OptimizerConfig(inputs="paper"),
-        )
-
-    @classmethod
-    def lite(cls) -> Config:
-        """The CPU default: EfficientNet-Lite0 with a learned upper half and neck, stride 8, implicit steps.
-
-        Its training is that of everything but the optimizer: one update per clip, judged by many frames.
-        """
-        return cls(
-            backbone=BackboneConfig(name="lite", neck_channels=64, neck_blocks=3, tuned_stages=3),
-            model=ModelConfig(
-                patch_size=224, roi_scale=4.5, stride=8, map_size=28, base_filter=9, max_filter=23,
-                reduced_channels=32, init_scale=1e-2,
-            ),
-            loss=LossConfig(top_anchors=16, box_weight=20.0, peak_weight=1.0, giou_weight=1.0),
-            optimizer=OptimizerConfig(
-                inputs="log", coordinate_rates=1e-5, output_bias=0.0, lambda0=2e-6, log_lambda0=True,
-                implicit_iterations=16, implicit_boxes=True, implicit_updates=True,
-            ),
-            online=OnlineConfig(
-                tau=10, steps=1, memory=10, step_samples=10, first_samples=9, penalty=0.3, size_rate=0.37,
-                vote=5.0, motion_sigma=0.8,
-            ),
-            train=TrainConfig(
-                updates=1, look_ahead=10, tests=6, first_samples=5, batch=8, kappa_cf=0.5, kappa_reg=0.4,
-                scale_first=False, model_rate=4e-4, lambda_rate=1e-2, optimizer_rate=0.0, neck_rate=1e-3, top_rate=1e-4,
-                schedule="cosine", warmup_steps=50, epochs=1, steps_per_epoch=2200, shift=0.36, scale=0.25,
-                stretch=0.12, max_stride=6, box_noise=0.06, coarse=0.1,
-            ),
-        )  # fmt: skip
-
-    @classmethod
-    def lite_optimizer(cls) -> Config:
-        """`lite` with the training of its optimizer alone: five updates per clip, everything else held."""
-        lite = cls.lite()
-        train = dataclasses.replace(
-            lite.train, updates=5, look_ahead=10, tests=2, first_samples=0, model_rate=0.0, lambda_rate=0.0,
-            optimizer_rate=2e-3, coordinate_rate=2e-2, neck_rate=0.0, top_rate=0.0, steps_per_epoch=300, max_stride=3,
-        )  # fmt: skip
-        return dataclasses.replace(lite, train=train)
-
-    @classmethod
-    def tiny(cls) -> Config:
-        """A few thousand parameters on a three-layer random trunk: for tests, not for tracking."""
-        return cls(
-            backbone=BackboneConfig(name="tiny", neck_channels=0),
-            model=ModelConfig(
-                patch_size=64, roi_scale=4.0, stride=4, map_size=16, base_filter=5, max_filter=11,
-                reduced_channels=4, init_scale=1e-1,
-            ),
-            optimizer=OptimizerConfig(hidden=4, lambda0=1e-3, log_lambda0=True),
-            online=OnlineConfig(memory=4, step_samples=2, tau=2),
-            train=TrainConfig(updates=2, look_ahead=2, batch=2, steps_per_epoch=4, epochs=2),
-        )  # fmt: skip
-
-    @classmethod
-    def preset(cls, name: str) -> Config:
-        """The preset called `name`.
-
-        Raises:
-            ValueError: no preset has that name.
-        """
-        presets = {
-            "lite": cls.lite,
-            "lite-optimizer": cls.lite_optimizer,
-            "paper": cls.paper,
-            "official": cls.official,
-            "tiny": cls.tiny,
-        }
-        if name not in presets:
-            raise ValueError(f"no preset is called {name!r}; there are {', '.join(sorted(presets))}")
-        return presets[name]()
+    clips: ClipsConfig = field(default_factory=ClipsConfig)
+    unroll: UnrollConfig = field(default_factory=UnrollConfig)
+    meta: MetaConfig = field(default_factory=MetaConfig)
+    run: RunConfig = field(default_factory=RunConfig)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain dictionary, ready for JSON."""
@@ -389,7 +334,7 @@ class Config:
             ValueError: which fields do not, and why.
         """
         parse(Config, self.to_dict())
-        m, t = self.model, self.train
+        m, t = self.model, self.meta
         if m.map_size != (cells := math.ceil(m.patch_size / m.stride)):
             raise ValueError(
                 f"model.map_size must be {cells}, the cells of model.patch_size {m.patch_size} at model.stride "
@@ -398,15 +343,15 @@ class Config:
         square = math.ceil(m.filter_scale * m.target_side_patch / m.stride)
         if m.max_filter < square:
             raise ValueError(f"model.max_filter {m.max_filter} is below {square}, the filter of a square object")
-        if self.optimizer.implicit_updates and not self.optimizer.implicit_iterations:
-            raise ValueError("optimizer.implicit_updates needs optimizer.implicit_iterations of at least 1")
+        if self.implicit.updates and not self.implicit.iterations:
+            raise ValueError("implicit.updates needs implicit.iterations of at least 1")
         if t.total_steps > COUNT.high:
-            raise ValueError(f"train.epochs times train.steps_per_epoch must be {COUNT}, but is {t.total_steps}")
+            raise ValueError(f"meta.epochs times meta.steps_per_epoch must be {COUNT}, but is {t.total_steps}")
         if t.batch % t.micro_batch:
-            raise ValueError(f"train.batch {t.batch} does not divide into train.micro_batch {t.micro_batch} clips")
-        pairs = len(self.online.aspects) ** 2
-        if t.first_samples > pairs:
-            raise ValueError(f"train.first_samples must be 0 to {pairs}, but is {t.first_samples}")
-        if t.tests > t.look_ahead:
-            raise ValueError(f"train.tests must be 1 to train.look_ahead, which is {t.look_ahead}, but is {t.tests}")
+            raise ValueError(f"meta.batch {t.batch} does not divide into meta.micro_batch {t.micro_batch} clips")
+        u, pairs = self.unroll, len(self.model.aspects) ** 2
+        if u.first_samples > pairs:
+            raise ValueError(f"unroll.first_samples must be 0 to {pairs}, but is {u.first_samples}")
+        if u.tests > u.look_ahead:
+            raise ValueError(f"unroll.tests must be 1 to unroll.look_ahead, which is {u.look_ahead}, but is {u.tests}")
         return self

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from roam_jax.backbones import WeightsError
+from roam_jax.backbones.weights import WeightsError
 from roam_jax.checkpoints import CheckpointError
 from roam_jax.data.layouts import read_layout
 from roam_jax.data.sequences import DataError, Sequence, without_stills

@@ -36,6 +36,7 @@ from roam_jax.demo import FPS, render_demo
 from roam_jax.evaluation.metrics import overlap_xywh, success_auc
 from roam_jax.interrupts import StopRequest
 from roam_jax.options import show_ranges
+from roam_jax.presets import lite
 from roam_jax.video.draw import draw_observations
 from roam_jax.video.errors import ExitCode, InputError, ModelError, TrackError, UsageError, refuse_empty
 from roam_jax.video.formats import Box, Boxes, Image, Observation, check_box, parse_box, read_boxes
@@ -114,7 +115,7 @@ class TrackArgs:
 class AllArgs(TrackArgs):
     """The arguments with the settings of the tracker, which are too many for one help text."""
 
-    config: Config = field(default_factory=Config.lite)
+    config: Config = field(default_factory=lite)
     """settings of the tracker"""
 
 
@@ -123,7 +124,7 @@ class Settings:
     """Settings of the tracker, each an option of `python -m roam_jax.track`; the defaults are the checkpoint's.
 
     Those of `config.online` can be changed freely. Those of `config.model` and `config.backbone` must fit the
-    checkpoint's arrays, and those of `config.train` have no effect on tracking.
+    checkpoint's arrays, and those of `clips`, `unroll`, `meta` and `run` have no effect on tracking.
     """
 
     config: Config

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import tyro
 
+from roam_jax import presets
 from roam_jax.config import Config
 from roam_jax.extras import MissingExtra, require
 from roam_jax.options import show_ranges
@@ -49,10 +50,10 @@ class TrainExit(DescribedCode):
     DONE = 0, "trained to the last step"
     FAILURE = 1, "a fault of the program itself; a traceback follows"
     USAGE = 2, "wrong arguments or settings, or an extra that is not installed"
-    DATA = 3, "data that are missing or cannot be read, or more than train.max_skipped sequences of them"
+    DATA = 3, "data that are missing or cannot be read, or more than run.max_skipped sequences of them"
     CHECKPOINT = 5, "a checkpoint or weights that are missing, damaged, or do not fit"
     OUTPUT = 6, "the run folder holds something else, or cannot be written"
-    DIVERGED = 7, "train.max_refused meta-gradients in a row were not finite; the batch is in the run folder"
+    DIVERGED = 7, "run.max_refused meta-gradients in a row were not finite; the batch is in the run folder"
     STOPPED = 75, "stopped by SIGTERM or SIGINT, and saved: go on with --resume"
     INTERRUPTED = 130, "stopped by SIGINT before the first step, or by a second one, without saving"
 
@@ -117,7 +118,7 @@ class TrainArgs:
 class AllArgs(TrainArgs):
     """The arguments with the configuration, which is too long for one help text."""
 
-    config: Config = field(default_factory=Config.lite)
+    config: Config = field(default_factory=presets.lite)
     """settings of model and training"""
 
 
@@ -140,7 +141,7 @@ Written to the run folder:
   checkpoints/   what --resume goes on from
   config.json, run.json   configuration, command, version, data
 
-Every setting is an option too, for example --config.train.batch 16; --settings lists them.
+Every setting is an option too, for example --config.meta.batch 16; --settings lists them.
 
 While it trains, the first SIGTERM or SIGINT (Ctrl-C) saves and leaves after the present step, a second one leaves at
 once. Exit codes:
@@ -189,7 +190,7 @@ def parse_args(argv: Sequence[str]) -> tuple[TrainArgs, Config]:
         config, _ = open_run(args.resume)
     else:
         try:
-            default = AllArgs(config=Config.preset(args.preset))
+            default = AllArgs(config=presets.preset(args.preset))
         except ValueError as error:
             raise UsageError(str(error)) from error
         args = tyro.cli(AllArgs, prog=PROGRAM, args=argv, default=default)
@@ -197,7 +198,7 @@ def parse_args(argv: Sequence[str]) -> tuple[TrainArgs, Config]:
     if args.settings:
         tyro.cli(AllSettings, prog=PROGRAM, args=["--help"], default=AllSettings(config), registry=show_ranges())
     if args.steps:
-        config = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=args.steps))
+        config = dataclasses.replace(config, meta=dataclasses.replace(config.meta, steps=args.steps))
     _check(args, config)
     return args, config
 
@@ -208,6 +209,7 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> TrainExit:
     from roam_jax.data.show import draw_batch
     from roam_jax.data.skipped import Skipped
     from roam_jax.interrupts import StopRequest
+    from roam_jax.method import make_optimizer
     from roam_jax.tracking.tracker import enable_compilation_cache
     from roam_jax.training import loop, runs, setup
     from roam_jax.training.parallel import Trainer, start_devices
@@ -219,11 +221,12 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> TrainExit:
     settings, about = _settings(args)
     with _usage(ValueError):
         backbone = make_backbone(config)
+        make_optimizer(config)
     if args.output is not None and not args.dry_run and args.process == 0:
         runs.check_free(args.output)
     entries = runs.read_skipped(args.resume) if args.resume else []
     mix = setup.read_data(settings.data, config, entries)
-    skipped = Skipped(mix.listed, limit=config.train.max_skipped, entries=entries)
+    skipped = Skipped(mix.listed, limit=config.run.max_skipped, entries=entries)
     if about and mix.digest != about["data_digest"]:
         raise UsageError("the data are not those that the run began with: other sequences, boxes or weights")
     if args.show_batch is not None:
@@ -249,7 +252,7 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> TrainExit:
     if about and about["trunk_digest"] != described["trunk_digest"]:
         raise UsageError("the trunk's weights are not those that the run began with")
     batches_from = setup.make_batches(settings, config, mix, trunk, skipped)
-    transform = make_meta_optimizer(config.train)
+    transform = make_meta_optimizer(config.meta)
     with _usage(ValueError):
         trainer = Trainer(backbone, config, transform, trunk, seed=settings.seed)
     if learned is None:
@@ -269,7 +272,7 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> TrainExit:
     if process[1] > 1:  # no other file before the first process has made the folder
         multihost_utils.sync_global_devices("the run folder is there")
     skipped.keep(lambda values: runs.write_json(folder / runs.SKIPPED.format(process[0]), values))
-    current = runs.Run(folder, keep=config.train.keep, writes=first)
+    current = runs.Run(folder, keep=config.run.keep, writes=first)
     if args.resume is not None:
         state = current.load_latest(state, report=lambda text: print(f"warning: {text}", file=sys.stderr))
         print(f"going on with {folder} from step {int(state.step)}") if first else None
@@ -378,7 +381,7 @@ class _usage:
 
 
 def _exit_code(error: Exception) -> TrainExit:
-    from roam_jax.backbones import WeightsError
+    from roam_jax.backbones.weights import WeightsError
     from roam_jax.checkpoints import CheckpointError
     from roam_jax.data.mix import SourceError
     from roam_jax.data.sequences import DataError

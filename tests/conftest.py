@@ -16,7 +16,9 @@ import pytest
 jax.config.update("jax_enable_compilation_cache", False)
 
 # `config` is left out, whose own checks of bad values are tested; `evaluation`, whose protocol cannot be checked.
-CHECKED = ("core", "backbones", "checkpoints", "tracking", "data", "training", "video")
+CHECKED = (
+    "core", "extensions", "backbones", "patches", "checkpoints", "tracking", "data", "training", "video",
+)  # fmt: skip
 jaxtyping.install_import_hook([f"roam_jax.{part}" for part in CHECKED], "typecheck.checked")
 
 

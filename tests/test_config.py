@@ -10,15 +10,14 @@ import re
 import pytest
 import tyro
 
-from roam_jax.config import BackboneConfig, Config, ModelConfig, OnlineConfig
+from roam_jax import presets
+from roam_jax.config import BackboneConfig, Config, ModelConfig
 from roam_jax.options import show_ranges
 
-PRESETS = ("lite", "lite-optimizer", "paper", "official", "tiny")
 
-
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", presets.PRESETS)
 def test_presets_fit_together_and_survive_json(name):
-    config = Config.preset(name)
+    config = presets.preset(name)
     assert config.check() is config
     restored = Config.from_dict(json.loads(json.dumps(config.to_dict())))
     assert restored == config
@@ -26,23 +25,23 @@ def test_presets_fit_together_and_survive_json(name):
 
 
 def test_presets_differ():
-    assert len({Config.preset(name) for name in PRESETS}) == len(PRESETS)
+    assert len({presets.preset(name) for name in presets.PRESETS}) == len(presets.PRESETS)
 
 
 def test_constants_of_the_paper():
-    c = Config.paper()
+    c = presets.paper()
     assert (c.model.patch_size, c.model.roi_scale, c.model.stride, c.model.filter_scale) == (281, 5.0, 4, 1.5)
     assert (c.model.base_filter, c.model.reduced_channels, c.optimizer.hidden) == (21, 64, 20)
-    assert (c.loss.alpha, c.train.kappa_cf, c.train.kappa_reg, c.train.batch) == (20.0, 1.6, 1.3, 16)
-    assert (c.online.steps, c.online.aspects) == (2, (0.8, 1.0, 1.2))
-    assert (c.train.optimizer_rate, c.train.model_rate, c.train.lambda_rate) == (1e-3, 1e-6, 1e-6)
+    assert (c.loss.alpha, c.unroll.kappa_cf, c.unroll.kappa_reg, c.meta.batch) == (20.0, 1.6, 1.3, 16)
+    assert (c.online.steps, c.model.aspects) == (2, (0.8, 1.0, 1.2))
+    assert (c.meta.optimizer_rate, c.meta.model_rate, c.meta.lambda_rate) == (1e-3, 1e-6, 1e-6)
     assert c.online.memory == 2 * c.online.tau
     assert (c.loss.response_form, c.loss.box_form, c.optimizer.inputs) == ("paper", "paper", "paper")
 
 
 def test_derived_lengths():
-    assert Config.tiny().model.target_side_patch == 16.0
-    assert Config.official().train.clip_frames == 30
+    assert presets.tiny().model.target_side_patch == 16.0
+    assert presets.official().unroll.clip_frames == 30
 
 
 def test_absent_fields_take_their_defaults():
@@ -56,8 +55,9 @@ def test_it_is_frozen():
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match="no preset is called 'huge'; there are lite, lite-optimizer, official, paper"):
-        Config.preset("huge")
+    names = "lite, lite-optimizer, official, paper, tiny"
+    with pytest.raises(ValueError, match=f"no preset is called 'huge'; there are {names}$"):
+        presets.preset("huge")
     with pytest.raises(ValueError, match="unknown fields in the configuration: 'modell'"):
         Config.from_dict({"modell": {}})
     with pytest.raises(ValueError, match="unknown fields in model: 'sride', 'strde'"):
@@ -81,15 +81,16 @@ def test_unknown_names():
         ("online", {"scales": ()}, "online.scales must be 1 to 32 numbers"),
         ("online", {"scales": (1.0, math.inf)}, r"online.scales\[1\] must be a finite number, but is inf"),
         ("optimizer", {"hidden": 0}, "optimizer.hidden must be 1 to 1024"),
-        ("optimizer", {"kind": "adam"}, "optimizer.kind must be one of lstm, gru, fc, constant, sgd, but is 'adam'"),
-        ("optimizer", {"implicit_updates": True}, "needs optimizer.implicit_iterations"),
-        ("train", {"micro_batch": 3}, "train.batch 2 does not divide into train.micro_batch 3"),
-        ("train", {"epochs": 10**6, "steps_per_epoch": 10**6}, "train.epochs times train.steps_per_epoch must be"),
-        ("train", {"first_samples": 10}, "train.first_samples must be 0 to 9"),
+        ("optimizer", {"inputs": "raw"}, "optimizer.inputs must be one of paper, official, log, but is 'raw'"),
+        ("implicit", {"updates": True}, "implicit.updates needs implicit.iterations"),
+        ("meta", {"micro_batch": 3}, "meta.batch 2 does not divide into meta.micro_batch 3"),
+        ("meta", {"epochs": 10**6, "steps_per_epoch": 10**6}, "meta.epochs times meta.steps_per_epoch must be"),
+        ("unroll", {"first_samples": 10}, "unroll.first_samples must be 0 to 9"),
+        ("unroll", {"tests": 3}, "unroll.tests must be 1 to unroll.look_ahead, which is 2, but is 3"),
     ],
 )
 def test_check(section, changes, message):
-    tiny = Config.tiny()
+    tiny = presets.tiny()
     broken = dataclasses.replace(tiny, **{section: dataclasses.replace(getattr(tiny, section), **changes)})
     with pytest.raises(ValueError, match=message) as caught:
         broken.check()
@@ -100,17 +101,17 @@ def test_check(section, changes, message):
 def test_every_number_has_a_range(wrong):
     """Those that are added later too."""
     for section in dataclasses.fields(Config):
-        part = getattr(Config.tiny(), section.name)
+        part = getattr(presets.tiny(), section.name)
         for name, value in dataclasses.asdict(part).items():
             if isinstance(value, bool | str):
                 continue
             changed = dataclasses.replace(part, **{name: (wrong,) if isinstance(value, tuple) else wrong})
             with pytest.raises(ValueError, match=rf"^{section.name}\.{name}\b.* must be "):
-                dataclasses.replace(Config.tiny(), **{section.name: changed}).check()
+                dataclasses.replace(presets.tiny(), **{section.name: changed}).check()
 
 
 def test_the_defaults_are_a_configuration():
-    assert Config().check() == Config.official()
+    assert Config().check() == presets.official()
 
 
 def test_ranges_are_shown_with_the_options():
@@ -135,7 +136,7 @@ def test_options_with_ranges_are_read_as_before():
 
 
 def test_every_field_is_hashable_even_from_lists():
-    config = Config.from_dict({"online": {"scales": [0.9, 1.0], "aspects": [1.0]}})
-    assert config.online == OnlineConfig(scales=(0.9, 1.0), aspects=(1.0,))
+    config = Config.from_dict({"online": {"scales": [0.9, 1.0]}, "model": {"aspects": [1.0]}})
+    assert (config.online.scales, config.model.aspects) == ((0.9, 1.0), (1.0,))
     assert isinstance(hash(config), int)
     assert config.backbone == BackboneConfig()

@@ -27,7 +27,8 @@ def test_import_leaves_jax_alone() -> None:
 
 
 def test_config_and_version_need_no_jax() -> None:
-    code = "import sys, roam_jax; roam_jax.Config.lite().check(); roam_jax.__version__; print('jax' in sys.modules)"
+    used = "roam_jax.Config, roam_jax.__version__, presets.lite().check()"
+    code = f"import sys, roam_jax; from roam_jax import presets; {used}; print('jax' in sys.modules)"
     assert run_python(code) == "False"
 
 

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
+from roam_jax import presets
 from roam_jax.checkpoints import Checkpoint
-from roam_jax.config import Config
 from roam_jax.tracking import tracker
 from roam_jax.tracking.params import init_params, params_to_dict
 
@@ -30,8 +30,8 @@ def images():
 
 @pytest.fixture(scope="module")
 def checkpoint():
-    params = jax.jit(lambda key: init_params(Config.tiny(), key=key))(jax.random.key(0))
-    return Checkpoint(Config.tiny(), params_to_dict(params), "")
+    params = jax.jit(lambda key: init_params(presets.tiny(), key=key))(jax.random.key(0))
+    return Checkpoint(presets.tiny(), params_to_dict(params), "")
 
 
 def test_all_snippets_are_found():

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from roam_jax import track
+from roam_jax import presets, track
 from roam_jax.config import Config
 from roam_jax.video.errors import DisplayError, ExitCode, ModelError
 from roam_jax.video.formats import read_boxes, read_observations
@@ -222,7 +222,7 @@ def test_a_boxes_file_may_be_a_device_or_a_pipe(video, out, capsys):
 
 
 def test_an_empty_setting_is_not_refused(video, out, monkeypatch):
-    monkeypatch.setattr(track, "read_config", lambda checkpoint: Config.tiny())
+    monkeypatch.setattr(track, "read_config", lambda checkpoint: presets.tiny())
     assert run(video, "--box", "10,20,30,40", "--output", out, "--config.backbone.weights", "") == ExitCode.SUCCESS
 
 
@@ -411,7 +411,7 @@ def test_settings_start_from_those_of_the_checkpoint(video, out, monkeypatch):
         seen.append((checkpoint, config))
         return make_stand_ins(checkpoint, config, count)
 
-    monkeypatch.setattr(track, "read_config", lambda checkpoint: Config.tiny())
+    monkeypatch.setattr(track, "read_config", lambda checkpoint: presets.tiny())
     words = (video, "--box", "10,20,30,40", "--output", out, "--checkpoint", "mine")
     assert run(*words, make_trackers=remember) == ExitCode.SUCCESS
     assert seen.pop() == ("mine", None), "the checkpoint's own"
@@ -419,8 +419,8 @@ def test_settings_start_from_those_of_the_checkpoint(video, out, monkeypatch):
     assert run(*words, *options, make_trackers=remember) == ExitCode.SUCCESS
     _, config = seen.pop()
     assert (config.online.tau, config.online.regression, config.online.scales) == (7, False, (0.9, 1.1))
-    assert config.model == Config.tiny().model
-    assert config.online.memory == Config.tiny().online.memory
+    assert config.model == presets.tiny().model
+    assert config.online.memory == presets.tiny().online.memory
     assert run(*words, "--config.online.tau", "0", make_trackers=remember) == ExitCode.USAGE
     assert not seen
 
@@ -439,7 +439,7 @@ def test_settings_start_from_those_of_the_checkpoint(video, out, monkeypatch):
     ],
 )
 def test_a_setting_out_of_its_range_is_a_usage_error(video, out, capsys, monkeypatch, setting):
-    monkeypatch.setattr(track, "read_config", lambda checkpoint: Config.lite())
+    monkeypatch.setattr(track, "read_config", lambda checkpoint: presets.lite())
     assert run(video, "--box", "10,20,30,40", "--output", out, f"--config.{setting}") == ExitCode.USAGE == 2
     error = capsys.readouterr().err
     section = setting.split(".")[0]
@@ -448,7 +448,7 @@ def test_a_setting_out_of_its_range_is_a_usage_error(video, out, capsys, monkeyp
 
 
 def test_settings_are_listed_with_the_values_of_the_checkpoint(capsys, monkeypatch):
-    monkeypatch.setattr(track, "read_config", lambda checkpoint: Config.tiny())
+    monkeypatch.setattr(track, "read_config", lambda checkpoint: presets.tiny())
     assert run("--settings") == ExitCode.SUCCESS
     text = capsys.readouterr().out
     assert "--config.online.tau INT" in text

@@ -2,82 +2,81 @@
 
 `y = conv1x1(standardised levels)`, then one or more times `y = y + conv3x3(relu(y))`, `map = y / rms(y)`. The
 standardisation uses fixed statistics per channel, measured once by `measure_stats`; the convolutions are learned by
-meta-training. Without
-a neck (`channels == 0`) the levels are only standardised, stacked and divided by their root mean square.
+meta-training. Without channels of its own the levels are only standardised, stacked and divided by their root mean
+square.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from roam_jax.backbones.weights import init_random
+from roam_jax.backbones.layers import Conv, he_normal, zeros
 
 EPSILON = 1e-6
 """added to mean squares and variances before their root, so that an empty map stays finite"""
 
 
-def init_neck(level_channels: Sequence[int], channels: int, blocks: int = 1, *, key: Array) -> dict[str, Any]:
-    """Parameters of a neck whose start is a random linear projection: the 3x3 branches are nearly zero.
+class Neck(nn.Module):
+    """The learned part; at its start a random linear projection, as the 3x3 branches are nearly zero."""
 
-    Args:
-        level_channels: channels of each level, in the order in which the trunk returns them.
-        channels: channels of the map; 0 for no learned part.
-        blocks: residual 3x3 convolutions.
-        key: random key.
+    channels: int
+    """of the map; 0: nothing is learned"""
+    blocks: int = 1
+    """residual 3x3 convolutions"""
+
+    @nn.compact
+    def __call__(
+        self, levels: Sequence[Float[Array, "b _ _ _"]], stats: dict[str, Float[Array, "c"]]
+    ) -> Float[Array, "b H W C"]:
+        """One map on the grid of the first (finest) level, with unit mean square per image.
+
+        Args:
+            levels: (batch, height, width, channels) maps, the finest first, all covering the same patch.
+            stats: mean and scale of all levels' channels, of `measure_stats`; constants for the gradient.
+        """
+        grid = (levels[0].shape[1], levels[0].shape[2])
+        stats = lax.stop_gradient(stats)
+        if not self.channels:
+            stacked = jnp.concatenate([_resize(level, grid) for level in levels], axis=-1)
+            return normalise((stacked - stats["mean"]) / stats["scale"])
+        y = Projection(self.channels, name="project")(levels, stats)
+        for number in range(1, self.blocks + 1):
+            name = f"mix{number}" if number > 1 else "mix"
+            y = y + Conv(self.channels, scale=1e-2, name=name)(jax.nn.relu(y))
+        return normalise(y)
+
+
+class Projection(nn.Module):
+    """1x1 convolution of the standardised, resized and stacked levels.
+
+    Standardising, projecting and resizing are linear and resizing keeps constants: projecting first gives the same map
+    and resizes C channels instead of several hundred.
     """
-    total = sum(level_channels)
-    params: dict[str, Any] = {"stats": {"mean": jnp.zeros(total), "scale": jnp.ones(total)}}
-    if channels == 0:
-        return params
-    shapes = {
-        "project": {"w": (total, channels), "b": (channels,)},
-        **{name: {"w": (3, 3, channels, channels), "b": (channels,)} for name in block_names(blocks)},
-    }
-    params |= init_random(shapes, key=key)
-    for name in block_names(blocks):
-        params[name]["w"] *= 1e-2
-    return params
+
+    channels: int
+
+    @nn.compact
+    def __call__(
+        self, levels: Sequence[Float[Array, "b _ _ _"]], stats: dict[str, Float[Array, "c"]]
+    ) -> Float[Array, "b H W C"]:
+        ends = np.cumsum([level.shape[-1] for level in levels])
+        w = self.param("w", he_normal, (int(ends[-1]), self.channels)) / stats["scale"][:, None]
+        y = self.param("b", zeros, (self.channels,)) - stats["mean"] @ w
+        for level, stop in zip(levels, ends, strict=True):
+            y = y + _resize(level @ w[stop - level.shape[-1] : stop], (levels[0].shape[1], levels[0].shape[2]))
+        return y
 
 
-def block_names(blocks: int) -> list[str]:
-    """Keys of the residual convolutions: mix, mix2, mix3 ..."""
-    return ["mix", *(f"mix{number}" for number in range(2, blocks + 1))]
-
-
-def apply_neck(params: dict[str, Any], levels: Sequence[Float[Array, "b _ _ _"]]) -> Float[Array, "b H W C"]:
-    """One map on the grid of the first (finest) level, with unit mean square per image.
-
-    Args:
-        params: as made by `init_neck`; its `stats` are constants for the gradient.
-        levels: (batch, height, width, channels) maps, the finest first, all covering the same patch.
-    """
-    grid = (levels[0].shape[1], levels[0].shape[2])
-    stats = lax.stop_gradient(params["stats"])
-    if "project" not in params:
-        stacked = jnp.concatenate([_resize(level, grid) for level in levels], axis=-1)
-        return normalise((stacked - stats["mean"]) / stats["scale"])
-    # Standardising, projecting and resizing are linear and resizing keeps constants: projecting first gives the same
-    # map and resizes C channels instead of several hundred.
-    weights = params["project"]["w"] / stats["scale"][:, None]
-    y = params["project"]["b"] - stats["mean"] @ weights
-    start = 0
-    for level in levels:
-        stop = start + level.shape[-1]
-        y = y + _resize(level @ weights[start:stop], grid)
-        start = stop
-    for name in block_names(sum(name.startswith("mix") for name in params)):
-        mixed = lax.conv_general_dilated(
-            jax.nn.relu(y), params[name]["w"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        y = y + mixed + params[name]["b"]
-    return normalise(y)
+def unit_stats(channels: int) -> dict[str, Array]:
+    """Statistics that change nothing, until they are measured."""
+    return {"mean": jnp.zeros(channels), "scale": jnp.ones(channels)}
 
 
 def normalise(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:

@@ -6,11 +6,11 @@ carry the mean and scale of the input, because those differ between the files of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +18,8 @@ from jax import lax
 from jaxtyping import Array, Float, Num
 
 from roam_jax.backbones import weights
+from roam_jax.backbones.layers import Conv
+from roam_jax.backbones.trunk import Trunk
 
 IMAGENET = {"mean": (123.675, 116.28, 103.53), "scale": (58.395, 57.12, 57.375)}
 """torchvision's: RGB / 255, minus (0.485, 0.456, 0.406), over (0.229, 0.224, 0.225)"""
@@ -29,93 +31,87 @@ DEPTHS = (2, 2, 3, 3, 3)
 """convolutions in each of VGG-16's groups; a pool follows each group, of which we keep the first two"""
 
 
-@dataclass(frozen=True)
-class Vgg:
-    """The trunk; the widths' default is VGG-16's, smaller ones are for tests."""
+class Standardise(nn.Module):
+    """(x - mean) / scale of the input; the numbers are read with the weights."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+        mean, scale = (
+            self.param(name, lambda key, value=value: jnp.asarray(value)) for name, value in IMAGENET.items()
+        )
+        return (x - mean) / scale
+
+
+class Vgg(nn.Module):
+    """The convolutions; the widths' default is VGG-16's, smaller ones are for tests."""
 
     convolutions: int = 10
     map_size: int = 71
     """cells per side that the map is resized to where it differs"""
     widths: tuple[int, ...] = (64, 128, 256, 512, 512)
-    stride: int = 4
 
-    @property
-    def level_channels(self) -> tuple[int, ...]:
-        """Channels of the one level."""
-        return (self._ends[-1],)
-
-    @property
-    def _names(self) -> tuple[str, ...]:
-        names = [f"conv{group}_{n}" for group, depth in enumerate(DEPTHS, 1) for n in range(1, depth + 1)]
-        return tuple(names[: self.convolutions])
-
-    @property
-    def _ends(self) -> tuple[int, ...]:
-        """Channels before the first and after each convolution."""
-        return (3, *(self.widths[int(name[4]) - 1] for name in self._names))
-
-    def shapes(self) -> dict[str, Any]:
-        """Tree of the parameters' shapes; kernels are (height, width, in, out)."""
-        tree: dict[str, Any] = {"input": {"mean": (3,), "scale": (3,)}}
-        for name, (before, after) in zip(self._names, pairwise(self._ends), strict=True):
-            tree[name] = {"w": (3, 3, before, after), "b": (after,)}
-        return tree
-
-    def init(self, *, key: Array) -> dict[str, Any]:
-        """Random parameters (He)."""
-        return weights.init_random(self.shapes(), key=key) | {"input": {k: jnp.array(v) for k, v in IMAGENET.items()}}
-
-    def apply(self, params: dict[str, Any], patches: Num[Array, "b p p 3"]) -> tuple[Float[Array, "b m m c"]]:
-        """The one level, map_size x map_size cells, of a batch of RGB patches with values in 0..255."""
-        x = (patches.astype(jnp.float32) - params["input"]["mean"]) / params["input"]["scale"]
-        x = x.astype(params["conv1_1"]["w"].dtype)
-        for name in self._names:
+    @nn.compact
+    def __call__(self, patches: Num[Array, "b p p 3"]) -> tuple[Float[Array, "b m m c"]]:
+        x = Standardise(name="input")(patches.astype(jnp.float32))
+        for name in names_of(self.convolutions):
             if name in ("conv2_1", "conv3_1"):
                 x = _pool(x)
-            y = lax.conv_general_dilated(
-                x, params[name]["w"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-            x = jax.nn.relu(y + params[name]["b"])
+            x = jax.nn.relu(Conv(self.widths[int(name[4]) - 1], name=name)(x))
         if x.shape[1:3] != (self.map_size, self.map_size):
             rows, columns = (_align_corners(side, self.map_size) for side in x.shape[1:3])
             x = jnp.einsum("yh,xw,bhwc->byxc", rows, columns, x)
         return (x,)
 
-    def load(self, path: str | Path = "") -> dict[str, Any]:
-        """Parameters from a file of VGG-16 in one of the `CONVENTIONS`, by default that of the pip package.
 
-        Raises:
-            WeightsError: the package or file is missing, damaged, refused, or of another shape.
-        """
-        source = Path(path) if path else weights.find_package_file(weights.VGG16)
-        arrays = weights.read_arrays(source, weights.VGG16)
-        return self.convert(arrays, caffe=weights.digest(source.read_bytes()).startswith(CAFFE_IN_TORCH))
+def vgg_trunk(convolutions: int, map_size: int) -> Trunk:
+    """VGG-16 up to so many convolutions, at stride 4."""
+    module = Vgg(convolutions, map_size)
+    return Trunk(module, stride=4, load=partial(load, module))
 
-    def convert(self, arrays: dict[str, np.ndarray], caffe: bool = False) -> dict[str, Any]:
-        """Parameters from named arrays of one of the `CONVENTIONS`, told by the names.
 
-        Args:
-            arrays: names and arrays as in the file.
-            caffe: whatever the names say, the weights are for BGR in 0..255 minus Oxford's mean.
+def names_of(convolutions: int) -> list[str]:
+    """Names of VGG-16's first convolutions."""
+    names = [f"conv{group}_{n}" for group, depth in enumerate(DEPTHS, 1) for n in range(1, depth + 1)]
+    return names[:convolutions]
 
-        Raises:
-            WeightsError: the names are of no known convention, one is missing, or a shape is wrong.
-        """
-        convention = next((c for c in CONVENTIONS if c.kernel.format(**_place(0, "conv1_1")) in arrays), None)
-        if convention is None:
-            raise weights.WeightsError("the weights are not those of a VGG-16 under any of the known names")
-        scaling = OXFORD if caffe else convention.scaling
-        tree: dict[str, Any] = {
-            "input": scaling or {k: weights.get(arrays, f"input/{k}", 1) for k in ("mean", "scale")}
-        }
-        for number, name in enumerate(self._names):
-            place = _place(number, name)
-            kernel = weights.get(arrays, convention.kernel.format(**place), 4)
-            bias = weights.get(arrays, convention.bias.format(**place), 1)
-            tree[name] = {"w": kernel.transpose(2, 3, 1, 0) if convention.torch else kernel, "b": bias}
-        if caffe or convention.bgr:
-            tree["conv1_1"]["w"] = tree["conv1_1"]["w"][:, :, ::-1]
-        return weights.fit_shapes(tree, self.shapes())
+
+def load(module: Vgg, path: str | Path = "") -> dict[str, Any]:
+    """Parameters from a file of VGG-16 in one of the `CONVENTIONS`, by default that of the pip package.
+
+    Raises:
+        WeightsError: the package or file is missing, damaged, refused, or of another shape.
+    """
+    source = Path(path) if path else weights.find_package_file(weights.VGG16)
+    arrays = weights.read_arrays(source, weights.VGG16)
+    return convert(module, arrays, caffe=weights.digest(source.read_bytes()).startswith(CAFFE_IN_TORCH))
+
+
+def convert(module: Vgg, arrays: dict[str, np.ndarray], caffe: bool = False) -> dict[str, Any]:
+    """Parameters from named arrays of one of the `CONVENTIONS`, told by the names.
+
+    Args:
+        module: what they are for.
+        arrays: names and arrays as in the file.
+        caffe: whatever the names say, the weights are for BGR in 0..255 minus Oxford's mean.
+
+    Raises:
+        WeightsError: the names are of no known convention, one is missing, or a shape is wrong.
+    """
+    convention = next((c for c in CONVENTIONS if c.kernel.format(**_place(0, "conv1_1")) in arrays), None)
+    if convention is None:
+        raise weights.WeightsError("the weights are not those of a VGG-16 under any of the known names")
+    scaling = OXFORD if caffe else convention.scaling
+    tree: dict[str, Any] = {
+        "input": scaling or {k: weights.get(arrays, f"input/{k}", 1) for k in ("mean", "scale")}
+    }  # fmt: skip
+    for number, name in enumerate(names_of(module.convolutions)):
+        place = _place(number, name)
+        kernel = weights.get(arrays, convention.kernel.format(**place), 4)
+        bias = weights.get(arrays, convention.bias.format(**place), 1)
+        tree[name] = {"w": kernel.transpose(2, 3, 1, 0) if convention.torch else kernel, "b": bias}
+    if caffe or convention.bgr:
+        tree["conv1_1"]["w"] = tree["conv1_1"]["w"][:, :, ::-1]
+    return weights.fit_shapes(tree, weights.shapes_of(module))
 
 
 class Convention(NamedTuple):

@@ -7,22 +7,22 @@ each backbone converts those to its own tree, and `fit_shapes` has the last word
 from __future__ import annotations
 
 import hashlib
-import math
 import tarfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Array
 
 from roam_jax.backbones.readers import READERS, WeightsError
+
+if TYPE_CHECKING:
+    import flax.linen as nn
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,14 @@ def get(arrays: Mapping[str, np.ndarray], key: str, axes: int) -> np.ndarray:
     return arrays[key]
 
 
+def shapes_of(module: nn.Module, side: int = 32) -> dict[str, Any]:
+    """Parameters of a network of patches, as `jax.ShapeDtypeStruct`s."""
+    patches = jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)
+    return jax.eval_shape(module.init, jax.random.key(0), patches)["params"]
+
+
 def fit_shapes(tree: Any, shapes: Any, at: str = "") -> Any:
-    """`tree` as float32 JAX arrays, if it has exactly the keys and `shapes` that a trunk wants.
+    """`tree` as float32 JAX arrays, if it has the keys and shapes that a trunk wants; other keys are left out.
 
     Raises:
         WeightsError: a shape differs (key and both shapes are named), or a value is not finite.
@@ -141,30 +147,11 @@ def fit_shapes(tree: Any, shapes: Any, at: str = "") -> Any:
     if isinstance(shapes, dict):
         return {key: fit_shapes(tree[key], inner, f"{at}/{key}" if at else key) for key, inner in shapes.items()}
     array = np.asarray(tree, np.float32)
-    if array.shape != tuple(shapes):
-        raise WeightsError(f"{at} has shape {array.shape}, but the backbone needs {tuple(shapes)}")
+    if array.shape != tuple(shapes.shape):
+        raise WeightsError(f"{at} has shape {array.shape}, but the backbone needs {tuple(shapes.shape)}")
     if not np.isfinite(array).all():
         raise WeightsError(f"{at} has values that are not finite")
     return jnp.asarray(array)
-
-
-def init_random(shapes: Any, *, key: Array) -> Any:
-    """A tree of He-normal kernels ("w") and zero biases ("b") of the given shapes."""
-    leaves, structure = jax.tree.flatten(shapes, is_leaf=lambda x: isinstance(x, tuple))
-    ends = np.cumsum([math.prod(shape) for shape in leaves])
-    # One flat draw for all, not fused into what reads it: a generator per kernel takes a CPU half a minute to compile.
-    draw = lax.optimization_barrier(jax.random.normal(key, (int(ends[-1]),)))
-    pieces = jnp.split(draw, ends[:-1].tolist())
-    arrays = [
-        jnp.zeros(shape) if len(shape) == 1 else piece.reshape(shape) * np.float32((2.0 / _fan_in(shape)) ** 0.5)
-        for piece, shape in zip(pieces, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(structure, arrays)
-
-
-def _fan_in(shape: tuple[int, ...]) -> int:
-    """Inputs of one output; a kernel of three axes is depthwise: (height, width, channels)."""
-    return math.prod(shape[:2] if len(shape) == 3 else shape[:-1])
 
 
 def _extract(path: Path, member: str) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 from roam_jax.typed import Range, parse
 
 FORMAT = "roam_jax checkpoint"
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 
 
@@ -47,8 +47,12 @@ class Manifest:
     """SHA-256 by path"""
 
 
-def read_manifest(directory: Path) -> Manifest:
+def read_manifest(directory: Path, version: int = VERSION) -> Manifest:
     """The manifest of a checkpoint, once it is sure that it is the one that was written.
+
+    Args:
+        directory: of the checkpoint.
+        version: of the format that is expected.
 
     Raises:
         CheckpointError: there is none, it was changed, or it does not hold what it should.
@@ -66,12 +70,16 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         digest = manifest.pop("sha256")
-        known = (manifest["format"], manifest["version"]) == (FORMAT, VERSION)
+        form = (manifest["format"], manifest["version"])
         intact = digest == digest_json(manifest)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise CheckpointError(f"{path} is no manifest of a checkpoint: it is damaged or of another kind") from error
-    if not known:
-        raise CheckpointError(f"{path} is of another format or version than the one read here, {FORMAT} {VERSION}")
+    if form == (FORMAT, 1) and version == VERSION:
+        raise CheckpointError(
+            f"{directory} is of an older version: python -m roam_jax.checkpoints.convert {directory} NEW_FOLDER"
+        )
+    if form != (FORMAT, version):
+        raise CheckpointError(f"{path} is of another format or version than the one read here, {FORMAT} {version}")
     if not intact:
         raise CheckpointError(f"{path} has been changed since it was written: its digest does not agree")
     try:

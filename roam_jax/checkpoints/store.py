@@ -34,6 +34,7 @@ from roam_jax.checkpoints.manifest import (
     VERSION,
     CheckpointError,
     Leaf,
+    Manifest,
     digest_json,
     is_numeric,
     read_manifest,
@@ -72,12 +73,19 @@ class Checkpoint:
 
     config: Config
     params: dict[str, Any]
-    """`{"meta": {...}, "backbone": {"trunk": ..., "neck": ...}}`, leaves are numpy arrays"""
+    """nested dicts of numpy arrays: `trunk`, `top`, `stats`, `neck`, `theta0`, `lambda0`, `omega`"""
     card: str
     """the model card, Markdown"""
 
 
-def save_tree(directory: str | Path, tree: Tree, *, metadata: dict[str, Any], half: bool = False) -> None:
+def save_tree(
+    directory: str | Path,
+    tree: Tree,
+    *,
+    metadata: dict[str, Any],
+    half: bool = False,
+    texts: Mapping[str, str] | None = None,
+) -> None:
     """Write a pytree of arrays; afterwards the directory is complete, or is what it was before.
 
     Args:
@@ -85,11 +93,12 @@ def save_tree(directory: str | Path, tree: Tree, *, metadata: dict[str, Any], ha
         tree: arrays of numpy or JAX, or Python numbers. Its dictionaries' keys must not contain `/`.
         metadata: anything that JSON can hold.
         half: store float32 leaves as float16 (`load_tree` widens them), where that loses no more than `HALF_ERROR`.
+        texts: more files, by name.
 
     Raises:
         CheckpointError: a leaf or the metadata cannot be stored, or the directory holds something else.
     """
-    _write(Path(directory), tree, metadata, half, {})
+    _write(Path(directory), tree, metadata, half, texts or {})
 
 
 def load_tree(directory: str | Path, *, like: Tree = None) -> tuple[Tree, dict[str, Any]]:
@@ -108,14 +117,23 @@ def load_tree(directory: str | Path, *, like: Tree = None) -> tuple[Tree, dict[s
         CheckpointError: no checkpoint there, a changed or missing part, or a key, shape or dtype other than in `like`.
     """
     directory = Path(directory)
-    manifest = read_manifest(directory)
-    _check_files(directory, manifest.files)
-    leaves = _read_leaves(directory, manifest.leaves)
+    manifest, leaves = read_leaves(directory)
     if like is None:
-        return _nest(directory, leaves, manifest.empty), manifest.metadata
+        return nest(directory, leaves, manifest.empty), manifest.metadata
     expected = _flatten(like, directory)
     _compare(directory, leaves, expected)
     return jax.tree.unflatten(jax.tree.structure(like), [leaves[key] for key in expected]), manifest.metadata
+
+
+def read_leaves(directory: Path, version: int = VERSION) -> tuple[Manifest, dict[str, np.ndarray]]:
+    """Manifest and arrays by key, as they were written; checkpoints of an older version on request.
+
+    Raises:
+        CheckpointError: as `load_tree`.
+    """
+    manifest = read_manifest(directory, version)
+    _check_files(directory, manifest.files)
+    return manifest, _read_leaves(directory, manifest.leaves)
 
 
 def save_checkpoint(
@@ -135,10 +153,8 @@ def save_checkpoint(
     """
     params, metadata = checkpoint.params, {"config": checkpoint.config.to_dict()}
     if trunk_source:
-        backbone = dict(params["backbone"])
-        digest = digest_tree(backbone.pop("trunk"))
-        metadata["trunk_reference"] = {"source": trunk_source, "sha256": digest}
-        params = {**params, "backbone": backbone}
+        metadata["trunk_reference"] = {"source": trunk_source, "sha256": digest_tree(params["trunk"])}
+        params = {name: part for name, part in params.items() if name != "trunk"}
     _write(Path(directory), params, metadata, half, {CARD: checkpoint.card})
 
 
@@ -162,9 +178,7 @@ def load_checkpoint(name_or_directory: str | Path, *, weights: str = "") -> Chec
     if about.trunk_reference is not None:
         if weights:
             config = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, weights=weights))
-        trunk = _load_referenced_trunk(directory, config, about.trunk_reference)
-        backbone = params.get("backbone")
-        params["backbone"] = {**(backbone if isinstance(backbone, dict) else {}), "trunk": trunk}
+        params["trunk"] = _load_referenced_trunk(directory, config, about.trunk_reference)
     card = directory / CARD
     return Checkpoint(config, params, card.read_text("utf-8", errors="replace") if card.is_file() else "")
 
@@ -311,7 +325,7 @@ def _resolve(name_or_directory: str | Path) -> Path:
 def _load_referenced_trunk(directory: Path, config: Config, reference: TrunkReference) -> Tree:
     from roam_jax.backbones import load_trunk  # only this kind of checkpoint needs it
 
-    trunk = load_trunk(config)
+    trunk = load_trunk(config)["trunk"]
     if digest_tree(trunk) != reference.sha256:
         raise CheckpointError(f"the trunk found is not the one that {directory} was made for: {reference.source}")
     return jax.tree.map(np.asarray, trunk)
@@ -340,7 +354,12 @@ def _empty_dicts(tree: Tree) -> list[str]:
     )
 
 
-def _nest(directory: Path, leaves: Mapping[str, np.ndarray], empty: Iterable[str]) -> dict[str, Any]:
+def nest(directory: Path, leaves: Mapping[str, np.ndarray], empty: Iterable[str]) -> dict[str, Any]:
+    """Nested dictionaries of leaves by path, and of the paths of empty ones.
+
+    Raises:
+        CheckpointError: a path is that of a leaf and of a dictionary.
+    """
     tree: dict[str, Any] = {}
     for key, value in [*leaves.items(), *((path, {}) for path in empty)]:
         *parents, name = key.split("/")

@@ -1,8 +1,7 @@
-"""Box conventions, overlap, anchors (Eq. 6) and the R-CNN parameterisation of Section 3.2."""
+"""Box conventions, IoU, anchors (Eq. 6) and the R-CNN parameterisation of Section 3.2."""
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -17,7 +16,7 @@ def cxcywh_to_xywh(box_cxcywh: Float[Array, "*b 4"]) -> Float[Array, "*b 4"]:
     return jnp.concatenate([box_cxcywh[..., :2] - box_cxcywh[..., 2:] / 2, box_cxcywh[..., 2:]], axis=-1)
 
 
-def overlap(a_cxcywh: Float[Array, "*a 4"], b_cxcywh: Float[Array, "*b 4"]) -> Float[Array, "*c"]:
+def iou(a_cxcywh: Float[Array, "*a 4"], b_cxcywh: Float[Array, "*b 4"]) -> Float[Array, "*c"]:
     """Intersection over union of boxes, broadcast over the leading axes; 0 for empty boxes.
 
     Rounds as plain float32 arithmetic does, whatever the compiler fuses: anchors inside an object tie exactly, and the
@@ -26,26 +25,12 @@ def overlap(a_cxcywh: Float[Array, "*a 4"], b_cxcywh: Float[Array, "*b 4"]) -> F
     a_low, b_low = a_cxcywh[..., :2] - a_cxcywh[..., 2:] / 2, b_cxcywh[..., :2] - b_cxcywh[..., 2:] / 2
     sides = jnp.minimum(a_low + a_cxcywh[..., 2:], b_low + b_cxcywh[..., 2:]) - jnp.maximum(a_low, b_low)
     sides = jnp.maximum(sides, 0.0)
-    product = lambda pair: pair[..., 0] * pair[..., 1]  # noqa: E731
-    # The barrier keeps the products from being contracted into fused multiply-adds.
-    inter, area_a, area_b = jax.lax.optimization_barrier(
-        (product(sides), product(a_cxcywh[..., 2:]), product(b_cxcywh[..., 2:]))
+    # The maximum keeps the products out of fused multiply-adds, in which XLA contracts them; it drops a barrier before.
+    inter, area_a, area_b = (
+        jnp.maximum(wh[..., 0] * wh[..., 1], 0.0) for wh in (sides, a_cxcywh[..., 2:], b_cxcywh[..., 2:])
     )
     union = area_a + area_b - inter
     return jnp.where(union > 0, inter / jnp.where(union > 0, union, 1.0), 0.0)
-
-
-def generalised_overlap(a_cxcywh: Float[Array, "*a 4"], b_cxcywh: Float[Array, "*b 4"]) -> Float[Array, "*c"]:
-    """GIoU: the overlap minus the share of the smallest common box that neither covers; in (-1, 1], 1 for equal boxes.
-
-    Unlike the overlap it has a gradient where boxes do not touch.
-    """
-    low = jnp.minimum(a_cxcywh[..., :2] - a_cxcywh[..., 2:] / 2, b_cxcywh[..., :2] - b_cxcywh[..., 2:] / 2)
-    high = jnp.maximum(a_cxcywh[..., :2] + a_cxcywh[..., 2:] / 2, b_cxcywh[..., :2] + b_cxcywh[..., 2:] / 2)
-    hull = jnp.prod(high - low, axis=-1)
-    both = overlap(a_cxcywh, b_cxcywh)
-    union = (jnp.prod(a_cxcywh[..., 2:], axis=-1) + jnp.prod(b_cxcywh[..., 2:], axis=-1)) / (1 + both)
-    return both - (hull - union) / jnp.maximum(hull, 1e-6)
 
 
 def cell_centers(map_size: int, stride: float) -> Float[Array, "m"]:
@@ -53,8 +38,13 @@ def cell_centers(map_size: int, stride: float) -> Float[Array, "m"]:
     return (jnp.arange(map_size, dtype=jnp.float32) - (map_size - 1) / 2) * stride
 
 
+def anchor_size(phi: Float[Array, "*b 2"], filter_scale: float, stride: float) -> Float[Array, "*b 2"]:
+    """(Eq. 6) (a_w, a_h) = (f_c, f_r) / rho, times c: the object that filters of size phi are for, in patch pixels."""
+    return phi[..., ::-1] / filter_scale * stride
+
+
 def anchor_boxes(map_size: int, stride: float, size_wh: Float[Array, "*b 2"]) -> Float[Array, "*b m m 4"]:
-    """(Eq. 6) The one anchor of each cell: (cx, cy, w, h) in patch pixels from the patch centre, rows first."""
+    """The one anchor of each cell: (cx, cy, w, h) in patch pixels from the patch centre, rows first (Section 3.1)."""
     at = cell_centers(map_size, stride)
     cy, cx = jnp.meshgrid(at, at, indexing="ij")
     shape = (*size_wh.shape[:-1], map_size, map_size, 2)

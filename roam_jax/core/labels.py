@@ -25,6 +25,6 @@ def gaussian_label(
 def label_of_box(
     box_cxcywh: Float[Array, "*b 4"], map_size: int, stride: float, alpha: float
 ) -> Float[Array, "*b m m"]:
-    """(Eq. 8) Label map of a patch box relative to the patch centre; sizes are rounded up to whole cells (official)."""
+    """Label map of a patch box relative to the patch centre; sizes are rounded up to whole cells (official, Eq. 8)."""
     center = box_cxcywh[..., :2] / stride + (map_size - 1) / 2
     return gaussian_label(center, jnp.ceil(jnp.maximum(box_cxcywh[..., 2:], 1e-3) / stride), map_size, alpha)

@@ -1,27 +1,40 @@
-"""Updating samples and filter sizes with a configuration's constants, for the unroll and the online tracker alike."""
+"""Updating samples (F_j, M_j, B_j) of Eq. 12, and the filter size that goes with them."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from roam_jax.config import Config
 from roam_jax.core.labels import label_of_box
-from roam_jax.core.losses import Samples
+from roam_jax.core.model import Geometry
 from roam_jax.core.warp import filter_size
 
 
-def samples_of(features: Float[Array, "n m m c"], boxes_cxcywh: Float[Array, "n 4"], config: Config) -> Samples:
-    """Updating samples of Eq. 12 with the label maps that belong to the boxes."""
-    m = config.model
-    labels = label_of_box(boxes_cxcywh, m.map_size, m.stride, config.loss.alpha)
+class Samples(NamedTuple):
+    """n updating samples."""
+
+    features: Float[Array, "n m m c"]
+    """feature maps F"""
+    labels: Float[Array, "n m m"]
+    """label maps M (Eq. 8)"""
+    boxes_cxcywh: Float[Array, "n 4"]
+    """boxes B, patch pixels from the patch centre"""
+    weights: Float[Array, "n"]
+    """1 for a sample that counts, 0 for an empty place"""
+
+
+def make_samples(features: Float[Array, "n m m c"], boxes_cxcywh: Float[Array, "n 4"], geometry: Geometry) -> Samples:
+    """Updating samples with the label maps that belong to the boxes, all of weight 1."""
+    labels = label_of_box(boxes_cxcywh, geometry.map_size, geometry.stride, geometry.alpha)
     return Samples(features, labels, boxes_cxcywh, jnp.ones(boxes_cxcywh.shape[:1]))
 
 
-def filter_size_of(box_wh_patch: Float[Array, "*b 2"], config: Config) -> Float[Array, "*b 2"]:
-    """(Eq. 4, 5) phi with the model's constants."""
-    m = config.model
-    return filter_size(box_wh_patch, m.target_side_patch, m.filter_scale, m.stride, m.max_filter)
+def filter_size_of(box_wh_patch: Float[Array, "*b 2"], geometry: Geometry) -> Float[Array, "*b 2"]:
+    """phi of an object of that size (Eq. 4, 5)."""
+    g = geometry
+    return filter_size(box_wh_patch, g.target_side, g.filter_scale, g.stride, g.canvas)
 
 
 def nearest_first(box_wh_patch: Float[Array, "n 2"], count: int) -> Int[Array, "k"]:

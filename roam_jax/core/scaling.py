@@ -6,17 +6,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from roam_jax.core.model import Theta
+from roam_jax.core.model import Branch, Theta
 
 
 def scale_of_uniform(uniform: Theta, kappa_cf: float, kappa_reg: float) -> Theta:
-    """(Eq. 15) epsilon = exp(kappa (2 u - 1)) for u uniform in [0, 1), with one kappa per branch."""
-    grow = lambda kappa: lambda u: jnp.exp(kappa * (2 * u - 1))  # noqa: E731
-    return Theta(jax.tree.map(grow(kappa_cf), uniform.cf), jax.tree.map(grow(kappa_reg), uniform.reg))
+    """epsilon = exp(kappa (2 u - 1)) for u uniform in [0, 1), with one kappa per branch."""
+
+    def grow(branch: Branch, kappa: float) -> Branch:
+        return jax.tree.map(lambda u: jnp.exp(kappa * (2 * u - 1)), branch)
+
+    return Theta(grow(uniform.cf, kappa_cf), grow(uniform.reg, kappa_reg))
 
 
 def draw_scale(theta: Theta, kappa_cf: float, kappa_reg: float, *, key: Array) -> Theta:
-    """(Eq. 15) One random scale per coordinate of theta."""
+    """(Eq. 15) epsilon = exp(U(-kappa, kappa)), one for each coordinate of theta."""
     leaves, structure = jax.tree.flatten(theta)
     keys = jax.random.split(key, len(leaves))
     uniform = [jax.random.uniform(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]

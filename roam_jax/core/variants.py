@@ -1,108 +1,89 @@
-"""Variants of the neural optimizer (Section 6.2), with the interface of the LSTM."""
+"""The optimizers of Section 6.2: the LSTM and what the paper compares it with."""
 
 from __future__ import annotations
 
-import jax
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from roam_jax.config import OptimizerConfig
-from roam_jax.core.optimizer import (
-    Carry,
-    CoordinateOptimizer,
-    Omega,
-    dense_init,
-    head_apply,
-    head_init,
-    input_width,
-    lstm,
-    with_coordinate_rates,
-)
+from roam_jax.core.optimizer import Carry, CoordinateOptimizer, Inputs, Omega, bound_rates, count, network_optimizer
 
 
-def gru(config: OptimizerConfig) -> CoordinateOptimizer:
+def lstm(inputs: Inputs, *, hidden: int = 20, output_bias: float = -10.0) -> CoordinateOptimizer:
+    """ROAM: two stacked LSTM layers (Section 5); the bias makes the first rates small (official)."""
+
+    def network():
+        from roam_jax.core.networks import LSTM
+
+        return LSTM(hidden, output_bias)
+
+    return network_optimizer(network, inputs)
+
+
+def gru(inputs: Inputs, *, hidden: int = 20, output_bias: float = -10.0) -> CoordinateOptimizer:
     """ROAM-GRU: two stacked gated recurrent units."""
-    h = config.hidden
 
-    def init(n: int, *, key: Array) -> Omega:
-        del n
-        keys = jax.random.split(key, 5)
-        return {
-            "layer0": {"x": dense_init(keys[0], input_width(config), 3 * h, h), "h": dense_init(keys[1], h, 3 * h, h)},
-            "layer1": {"x": dense_init(keys[2], h, 3 * h, h), "h": dense_init(keys[3], h, 3 * h, h)},
-            "head": head_init(keys[4], config),
-        }
+    def network():
+        from roam_jax.core.networks import GRU
 
-    def start(n: int) -> Carry:
-        return (jnp.zeros((h, n)), jnp.zeros((h, n)))
+        return GRU(hidden, output_bias)
 
-    def apply(omega: Omega, inputs: Float[Array, "d n"], carry: Carry) -> tuple[Float[Array, "n"], Carry]:
-        x, after = inputs, []
-        for layer, hidden in zip((omega["layer0"], omega["layer1"]), carry, strict=True):
-            xr, xz, xn = jnp.split(layer["x"]["w"].T @ x + layer["x"]["b"][:, None], 3)
-            hr, hz, hn = jnp.split(layer["h"]["w"].T @ hidden + layer["h"]["b"][:, None], 3)
-            update = jax.nn.sigmoid(xz + hz)
-            x = (1 - update) * jnp.tanh(xn + jax.nn.sigmoid(xr + hr) * hn) + update * hidden
-            after.append(x)
-        return head_apply(omega["head"], x), tuple(after)
-
-    return CoordinateOptimizer(init, start, apply)
+    return network_optimizer(network, inputs)
 
 
-def fc(config: OptimizerConfig) -> CoordinateOptimizer:
+def fc(inputs: Inputs, *, hidden: int = 20, output_bias: float = -10.0) -> CoordinateOptimizer:
     """ROAM-FC: two fully connected layers with tanh, no memory."""
-    h = config.hidden
 
-    def init(n: int, *, key: Array) -> Omega:
-        del n
-        keys = jax.random.split(key, 3)
-        return {
-            "layer0": dense_init(keys[0], input_width(config), h, h),
-            "layer1": dense_init(keys[1], h, h, h),
-            "head": head_init(keys[2], config),
-        }
+    def network():
+        from roam_jax.core.networks import FC
 
-    def apply(omega: Omega, inputs: Float[Array, "d n"], carry: Carry) -> tuple[Float[Array, "n"], Carry]:
-        x = inputs
-        for layer in (omega["layer0"], omega["layer1"]):
-            x = jnp.tanh(layer["w"].T @ x + layer["b"][:, None])
-        return head_apply(omega["head"], x), carry
+        return FC(hidden, output_bias)
 
-    return CoordinateOptimizer(init, lambda n: (), apply)
+    return network_optimizer(network, inputs)
 
 
-def constant(config: OptimizerConfig) -> CoordinateOptimizer:
+def constant(output_bias: float = -10.0) -> CoordinateOptimizer:
     """ROAM-ConstLR: one learned rate per coordinate, the same at every update."""
 
-    def init(n: int, *, key: Array) -> Omega:
+    def init(theta: Any, *, key: Array) -> Omega:
         del key
-        return {"logit": jnp.full((n,), config.output_bias)}
+        return {"logit": jnp.full((count(theta),), output_bias)}
 
-    def apply(omega: Omega, inputs: Float[Array, "d n"], carry: Carry) -> tuple[Float[Array, "n"], Carry]:
-        return jax.nn.sigmoid(omega["logit"]), carry
+    def apply(omega: Omega, inputs: Float[Array, "4 n"], carry: Carry) -> tuple[Float[Array, "n"], Carry]:
+        del inputs
+        return bound_rates(omega["logit"]), carry
 
-    return CoordinateOptimizer(init, lambda n: (), apply)
-
-
-def sgd(config: OptimizerConfig) -> CoordinateOptimizer:
-    """Plain gradient descent with one fixed rate: the baseline of Section 6.2."""
-
-    def apply(omega: Omega, inputs: Float[Array, "d n"], carry: Carry) -> tuple[Float[Array, "n"], Carry]:
-        return jnp.full(inputs.shape[1:], config.sgd_rate), carry
-
-    return CoordinateOptimizer(lambda n, *, key: {}, lambda n: (), apply)
+    return CoordinateOptimizer(init, no_state, apply)
 
 
-OPTIMIZERS = {"lstm": lstm, "gru": gru, "fc": fc, "constant": constant, "sgd": sgd}
+def sgd(rate: float) -> CoordinateOptimizer:
+    """Plain gradient descent with one fixed rate: the baseline."""
+
+    def apply(omega: Omega, inputs: Float[Array, "4 n"], carry: Carry) -> tuple[Float[Array, "n"], Carry]:
+        del omega
+        return jnp.full(inputs.shape[1:], rate), carry
+
+    return CoordinateOptimizer(no_parameters, no_state, apply)
 
 
-def make_optimizer(config: OptimizerConfig) -> CoordinateOptimizer:
-    """The variant that `config.kind` names.
+def given_rates() -> CoordinateOptimizer:
+    """Rates that are given as omega: how the first-frame step takes lambda0."""
 
-    Raises:
-        ValueError: there is no such variant.
-    """
-    if config.kind not in OPTIMIZERS:
-        raise ValueError(f"no optimizer is called {config.kind!r}; there are {', '.join(OPTIMIZERS)}")
-    made = OPTIMIZERS[config.kind](config)
-    return with_coordinate_rates(made, config.coordinate_rates) if config.coordinate_rates else made
+    def apply(omega: Omega, inputs: Float[Array, "4 n"], carry: Carry) -> tuple[Float[Array, "n"], Carry]:
+        del inputs
+        return omega, carry
+
+    return CoordinateOptimizer(no_parameters, no_state, apply)
+
+
+def no_parameters(theta: Any, *, key: Array) -> Omega:
+    """Of an optimizer that learns nothing."""
+    del theta, key
+    return {}
+
+
+def no_state(theta: Any) -> Carry:
+    """Of an optimizer without memory."""
+    del theta
+    return ()

@@ -5,16 +5,17 @@ Boxes of a clip are relative to the patch centre, in patch pixels. Every functio
 
 from __future__ import annotations
 
-import itertools
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
-from roam_jax.config import Config, TrainConfig
+from roam_jax.config import ClipsConfig, Config
 from roam_jax.data.sequences import DataError, Sequence, outside_image
-from roam_jax.tracking.crop import FILL_RGB, crop_host
+from roam_jax.patches.crop import FILL_RGB, crop_host
+from roam_jax.patches.geometry import roi_side
+from roam_jax.patches.stretch import stretch_factors
 
 LUMA = np.array([0.299, 0.587, 0.114])
 """weights of red, green and blue in grey (ITU-R BT.601)"""
@@ -49,19 +50,19 @@ class Windows(NamedTuple):
 
 
 def sample_clip(sequence: Sequence, config: Config, *, rng: np.random.Generator) -> Clip:
-    """Random clip of a sequence: all pairs of `online.aspects` on its first frame, then T times look-ahead frames.
+    """Random clip of a sequence: all pairs of `model.aspects` on its first frame, then T times look-ahead frames.
 
     Frames whose box lies outside of their image altogether are left out.
 
     Raises:
         DataError: the object is visible in no frame, or a frame cannot be read.
     """
-    m, t = config.model, config.train
+    m, t, later = config.model, config.clips, config.unroll.clip_frames
     visible = sequence.visible.copy()
     while True:
         if not visible.any():
             raise DataError(f"sequence {sequence.name} should show its object in one frame at least, but never does")
-        indices = choose_frames(visible, t.clip_frames, t.max_stride, rng=rng)
+        indices = choose_frames(visible, later, t.max_stride, rng=rng)
         images = sequence.frames.get(indices.tolist())
         sizes = np.array([image.shape[1::-1] for image in images], np.float32)
         outside = outside_image(sequence.boxes_xywh[indices], sizes)
@@ -71,11 +72,11 @@ def sample_clip(sequence: Sequence, config: Config, *, rng: np.random.Generator)
     boxes_xywh = sequence.boxes_xywh[indices].astype(np.float64)
     boxes = np.concatenate([boxes_xywh[:, :2] + boxes_xywh[:, 2:] / 2, boxes_xywh[:, 2:]], axis=1)
 
-    first = first_frame_zooms(config.online.aspects)
-    zooms = np.concatenate([first, random_zooms(t, t.clip_frames, rng=rng)])
+    first = stretch_factors(config.model.aspects)
+    zooms = np.concatenate([first, random_zooms(t, later, rng=rng)])
     shifts = np.zeros((len(zooms), 2))
-    shifts[len(first) :] = rng.uniform(-t.shift, t.shift, (t.clip_frames, 2)) * m.patch_size
-    frames = np.concatenate([np.zeros(len(first), int), np.arange(1, t.clip_frames + 1)])
+    shifts[len(first) :] = rng.uniform(-t.shift, t.shift, (later, 2)) * m.patch_size
+    frames = np.concatenate([np.zeros(len(first), int), np.arange(1, later + 1)])
 
     windows = place_windows(boxes[frames], zooms, shifts, m.roi_scale, m.patch_size)
     crops = zip(frames, windows.centers_xy, windows.sizes_wh_px, strict=True)
@@ -110,15 +111,10 @@ def choose_frames(
     return seen[start + stride * np.arange(count + 1)]
 
 
-def first_frame_zooms(aspects: tuple[float, ...]) -> Float64[np.ndarray, "a 2"]:
-    """Factors (s r, s / r) that stretch the object's width and height, for all pairs of a scale s and a ratio r."""
-    return np.array([(s * r, s / r) for s, r in itertools.product(aspects, aspects)])
-
-
-def random_zooms(train: TrainConfig, count: int, *, rng: np.random.Generator) -> Float64[np.ndarray, "n 2"]:
+def random_zooms(config: ClipsConfig, count: int, *, rng: np.random.Generator) -> Float64[np.ndarray, "n 2"]:
     """Random factors of the object's width and height: a common scale and opposite stretches, uniform in logarithm."""
-    scale = rng.uniform(-train.scale, train.scale, count)
-    stretch = rng.uniform(-train.stretch, train.stretch, count)
+    scale = rng.uniform(-config.scale, config.scale, count)
+    stretch = rng.uniform(-config.stretch, config.stretch, count)
     return np.exp(np.stack([scale + stretch, scale - stretch], axis=1))
 
 
@@ -134,7 +130,7 @@ def place_windows(
         roi_scale: side of the square ROI over sqrt(w h).
         patch_size: side of the patch.
     """
-    sizes = roi_scale * np.sqrt(boxes_cxcywh[:, 2:].prod(axis=1, keepdims=True)) / zooms_wh
+    sizes = np.asarray(roi_side(boxes_cxcywh[:, 2:], roi_scale))[:, None] / zooms_wh
     patch_per_px = patch_size / sizes
     centers = boxes_cxcywh[:, :2] - shifts_patch / patch_per_px
     in_patch = np.concatenate([shifts_patch, boxes_cxcywh[:, 2:] * patch_per_px], axis=1)
@@ -165,27 +161,27 @@ def mirror(clip: Clip) -> Clip:
 
 
 def augment(
-    patches: UInt8[np.ndarray, "n p p 3"], train: TrainConfig, first: int, still: bool, *, rng: np.random.Generator
+    patches: UInt8[np.ndarray, "n p p 3"], config: ClipsConfig, first: int, still: bool, *, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "n p p 3"]:
     """Colours and resolution of the whole clip changed alike; some frames after the first blurred, as by a movement.
 
     Args:
         patches: RGB.
-        train: strengths and probabilities.
+        config: strengths and probabilities.
         first: how many patches show the first frame; they stay sharp.
         still: also change the brightness from frame to frame, as the clip would be constant otherwise.
         rng: source of randomness.
     """
-    brightness, contrast, saturation = np.exp(rng.uniform(-train.colour, train.colour, 3))
-    saturation = 0.0 if rng.random() < train.grey else saturation
+    brightness, contrast, saturation = np.exp(rng.uniform(-config.colour, config.colour, 3))
+    saturation = 0.0 if rng.random() < config.grey else saturation
     flicker = np.ones(len(patches))
     if still:
         flicker[first:] += rng.uniform(-STILL_BRIGHTNESS, STILL_BRIGHTNESS, len(patches) - first)
-    blurred = (rng.random(len(patches)) < train.blur) & (np.arange(len(patches)) >= first)
+    blurred = (rng.random(len(patches)) < config.blur) & (np.arange(len(patches)) >= first)
     low, high = BLUR_LENGTHS_PATCH
     lengths, angles = rng.uniform(low, high, len(patches)), rng.uniform(0, np.pi, len(patches))
 
-    if rng.random() < train.coarse:
+    if rng.random() < config.coarse:
         patches = coarsen(patches, np.exp(rng.uniform(0, np.log(COARSEST))))
 
     grey = float(patches[:first].mean())

@@ -32,8 +32,7 @@ from roam_jax.data.sequences import DataError, Sequence
 from roam_jax.data.skipped import Skipped
 
 MANIFEST = "manifest.json"
-VERSION = 1
-AUGMENTATION = ("shift", "stretch", "scale", "max_stride", "flip", "grey", "colour", "blur", "coarse")
+VERSION = 2
 
 Extract = Callable[[UInt8[np.ndarray, "n p p 3"]], Indexable[Any]]
 """RGB patches -> the trunk's levels, each (n, height, width, channels), finest first"""
@@ -58,22 +57,16 @@ def describe_features(config: Config, *, seed: int, data_digest: str, trunk_dige
     """Everything that cached features depend on: the manifest.
 
     Args:
-        config: its crops, augmentation and clip length count; losses, rates and the batch do not.
+        config: its sections backbone, model and clips, and the length of a clip.
         seed: of the clips.
         data_digest: of the sequences and their weights, as `mix.Mix.digest`.
         trunk_digest: of the trunk's parameters, as `roam_jax.checkpoints.store.digest_tree`.
     """
-    m, t = config.model, config.train
+    sections = ("backbone", "model", "clips")
     values = {
         "version": VERSION,
-        "backbone.name": config.backbone.name,
-        "backbone.tuned_stages": config.backbone.tuned_stages,
-        "model.patch_size": m.patch_size,
-        "model.roi_scale": m.roi_scale,
-        "model.map_size": m.map_size,
-        "online.aspects": list(config.online.aspects),
-        "train.clip_frames": t.clip_frames,
-        **{f"train.{name}": getattr(t, name) for name in AUGMENTATION},
+        **{f"{part}.{name}": x for part in sections for name, x in vars(getattr(config, part)).items()},
+        "clip_frames": config.unroll.clip_frames,
         "seed": seed,
         "data": data_digest,
         "trunk": trunk_digest,
@@ -117,18 +110,18 @@ def cache_features(
             not fit half precision, or data that cannot be read.
     """
     folder = Path(folder)
-    held = _open_cache(folder, manifest)["train.clip_frames"]
+    held = _open_cache(folder, manifest)["clip_frames"]
     index, count = process
     missing = [k for k in range(index, clips, count) if not _clip_file(folder, k).exists()]
     if not missing:
         return
-    if held != config.train.clip_frames:
+    if held != config.unroll.clip_frames:
         raise DataError(
             f"{folder} lacks {len(missing)} of {clips} clips, and as its clips have {held} frames after the first, "
-            f"a configuration with {config.train.clip_frames} cannot add them"
+            f"a configuration with {config.unroll.clip_frames} cannot add them"
         )
     # A batch of one clip per process: step s of process i is clip s * count + i.
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, batch=count))
+    config = dataclasses.replace(config, meta=dataclasses.replace(config.meta, batch=count))
     step = missing[0] // count
     batches = make_pipeline(
         sequences, config, seed=manifest["seed"], weights=weights, start_step=step, n_threads=n_threads,
@@ -166,9 +159,9 @@ def cached_batches(
 
     Args:
         folder: of the cache.
-        config: its batch is divided among the processes, its `train.clip_frames` are taken of every clip. Where the
+        config: its batch is divided among the processes, its `unroll.clip_frames` are taken of every clip. Where the
             cache has more frames these are a random choice of them in their order, another one each time.
-        manifest: of `describe_features`; `train.clip_frames` may be fewer than the cache's.
+        manifest: of `describe_features`; `unroll.clip_frames` may be fewer than the cache's.
         seed: of the order.
         clips: how many of the cache to use; the order depends on it.
         start_step: how many batches came before.
@@ -180,23 +173,23 @@ def cached_batches(
         DataError: no cache there, of another configuration or with too few clips or frames, or a batch that cannot be
             shared; and from the iterator: a file that cannot be read.
     """
-    folder, (index, count), batch = Path(folder), process, config.train.batch
+    folder, (index, count), batch = Path(folder), process, config.meta.batch
     if batch % count:
         raise DataError(f"a batch of {batch} clips should divide into the rows of {count} processes, but it does not")
     if not (folder / MANIFEST).is_file():
         raise DataError(f"{folder} should be a cache of features with {MANIFEST}, but there is no such file")
-    held = _open_cache(folder, manifest)["train.clip_frames"]
+    held = _open_cache(folder, manifest)["clip_frames"]
     present = sum(_clip_file(folder, k).exists() for k in range(clips))
     if clips < 1 or present < clips:
         raise DataError(f"{folder} should hold the features of {max(clips, 1)} clips, but there are {present}")
 
-    first = len(config.online.aspects) ** 2
+    first = len(config.model.aspects) ** 2
     rows = batch // count
 
     def read_row(row: int) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
         epoch, place = divmod(row, clips)
         rng = np.random.default_rng((seed, 1, row))
-        later = np.sort(rng.choice(held, config.train.clip_frames, replace=False))
+        later = np.sort(rng.choice(held, config.unroll.clip_frames, replace=False))
         frames = np.concatenate([np.arange(first), first + later])
         levels, boxes = _read_clip(_clip_file(folder, int(_order(seed, epoch, clips)[place])))
         if len(frames) == len(boxes):
@@ -284,10 +277,10 @@ def _open_cache(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         os.replace(partial, path)
     try:
         held = json.loads(path.read_text())
-        frames = int(held["train.clip_frames"])
+        frames = int(held["clip_frames"])
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path} should be the manifest of a cache of features, but it cannot be read") from error
-    expected = {**manifest, "train.clip_frames": max(frames, manifest["train.clip_frames"])}
+    expected = {**manifest, "clip_frames": max(frames, manifest["clip_frames"])}
     if differences := [
         f"{name} is {str(held.get(name))[:12]} there, not {str(expected.get(name))[:12]}"
         for name in sorted(held.keys() | expected.keys())

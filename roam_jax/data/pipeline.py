@@ -56,7 +56,7 @@ def make_pipeline(
     process: tuple[int, int] = (0, 1),
     skipped: Skipped | None = None,
 ) -> Iterator[ClipBatch]:
-    """Endless batches of `config.train.batch` clips, from step `start_step` on.
+    """Endless batches of `config.meta.batch` clips, from step `start_step` on.
 
     Each source is gone through in a random order, again and again, and the sources are mixed by weight. The order of
     `sequences` matters only inside a source. In the place of a clip that cannot be read comes another one, drawn in the
@@ -82,7 +82,7 @@ def make_pipeline(
     import grain
 
     index, count = process
-    batch = config.train.batch
+    batch = config.meta.batch
     if batch % count:
         raise DataError(f"a batch of {batch} clips should divide into the rows of {count} processes, but it does not")
     groups = group_by_source(sequence for sequence in sequences if sequence.visible.any())

@@ -21,6 +21,7 @@ from roam_jax.data.layouts import Layout, read_layout
 from roam_jax.data.pipeline import ClipBatch, make_pipeline
 from roam_jax.data.sequences import DataError
 from roam_jax.extras import MissingExtra
+from roam_jax.presets import preset as read_preset
 
 COLUMNS = 10
 SMALLEST_TILE = 128
@@ -67,7 +68,7 @@ def draw_batch(batch: ClipBatch, config: Config, path: Path | str) -> None:
     """
     m = config.model
     labels = np.asarray(label_of_box(jnp.asarray(batch.boxes_cxcywh), m.map_size, float(m.stride), config.loss.alpha))
-    given = len(config.online.aspects) ** 2
+    given = len(config.model.aspects) ** 2
     rows = []
     for number, clip in enumerate(zip(*batch, labels, strict=True), 1):
         tiles = [
@@ -117,7 +118,7 @@ def show(
         seed: of the pipeline.
         step: which batch.
     """
-    config = Config.preset(preset)
+    config = read_preset(preset)
     batches = make_pipeline(read_layout(layout, root), config, seed=seed, start_step=step)
     draw_batch(next(batches), config, file)
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as ListOf
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -24,10 +24,10 @@ from jaxtyping import Float, UInt8
 from roam_jax.data.sequences import DataError, Sequence
 from roam_jax.evaluation.formats import Run
 from roam_jax.evaluation.runner import Outcomes, check_start, explain
-from roam_jax.tracking.crop import crop_host
-from roam_jax.tracking.geometry import Roi
-from roam_jax.tracking.online import Online, Prediction, TrackerParams, TrackerState, first_rois, search_rois
-from roam_jax.tracking.tracker import Tracker, check_box
+from roam_jax.tracking.host import HostCrop, check_box
+from roam_jax.tracking.online import Online, Prediction, TrackerState
+from roam_jax.tracking.params import Params
+from roam_jax.tracking.tracker import Tracker
 
 Image = UInt8[np.ndarray, "h w 3"]
 
@@ -80,13 +80,6 @@ class Lane:
         return len(self.boxes_xywh) == len(self.sequence)
 
 
-class FrozenOnline(Online):
-    """The tracker without updates of the model."""
-
-    def _update(self, params: Any, state: TrackerState, memory: Any, size_wh_patch: Any) -> tuple[Any, Any]:
-        return state.model, state.phi
-
-
 class LanePrograms(NamedTuple):
     """Functions of one tracker configuration, compiled when they are first called."""
 
@@ -102,7 +95,8 @@ class LanePrograms(NamedTuple):
 @functools.lru_cache(maxsize=4)
 def lane_programs(online: Online) -> LanePrograms:
     """The same for every run, so that they compile once for each number of sequences."""
-    frozen = FrozenOnline(online.config, online.backbone)
+    config = online.config
+    frozen = Online(replace(config, online=replace(config.online, updates=False)))
     return LanePrograms(
         jax.jit(online.start_patches),
         jax.jit(jax.vmap(online.step_patches, (None, 0, 0)), donate_argnums=1),
@@ -114,8 +108,9 @@ def lane_programs(online: Online) -> LanePrograms:
 class Lanes:
     """Sequences whose states lie side by side in one tree, in places that they take and leave."""
 
-    def __init__(self, online: Online, params: TrackerParams, count: int) -> None:
+    def __init__(self, online: Online, params: Params, count: int) -> None:
         self._config, self._params, self._programs = online.config, params, lane_programs(online)
+        self._crop = HostCrop(online.config)
         self._states: Any = None
         self._lanes: list[Lane | None] = [None] * count
         self._frame = 0
@@ -178,15 +173,13 @@ class Lanes:
         image = next(frames)
         start = time.perf_counter()
         box_xywh = check_box(sequence.boxes_xywh[0], image)
-        box_cxcywh = np.concatenate([box_xywh[:2] + box_xywh[2:] / 2, box_xywh[2:]])
-        patches = self._crop(image, first_rois(box_cxcywh, self._config))
-        image_wh = np.array([image.shape[1], image.shape[0]], np.float32)
-        state = self._programs.start(self._params, patches, box_cxcywh, image_wh)
+        first = self._crop.first(image, box_xywh)
+        state = self._programs.start(self._params, *first)
         if self._states is None:
             self._states = jax.tree.map(lambda x: jnp.repeat(x[None], len(self._lanes), axis=0), state)
         self._states = jax.block_until_ready(self._programs.put(self._states, index, state))
         seconds = time.perf_counter() - start
-        return Lane(sequence, frames, image.shape, box_cxcywh, [box_xywh.astype(float)], [seconds])
+        return Lane(sequence, frames, image.shape, first.box_cxcywh, [box_xywh.astype(float)], [seconds])
 
     def _next_image(self, lane: Lane, pool: ThreadPoolExecutor) -> Image:
         image = lane.upcoming.result()
@@ -198,20 +191,15 @@ class Lanes:
 
     def _step(self, images: dict[int, Image], pool: ThreadPoolExecutor) -> Float[np.ndarray, "b 4"]:
         """Boxes (centre and size) of all places; those of empty places mean nothing."""
-        c = self._config
 
         def cut(item: tuple[int, Lane]) -> tuple[int, np.ndarray]:
             index, lane = item
-            return index, self._crop(images[index], search_rois(lane.box_cxcywh, c))
+            return index, self._crop.search(images[index], lane.box_cxcywh)
 
         cuts = dict(pool.map(cut, self._active()))
         empty = np.zeros_like(next(iter(cuts.values())))
         patches = np.stack([cuts.get(index, empty) for index in range(len(self._lanes))])
-        program = self._programs.update if (self._frame + 1) % c.online.tau == 0 else self._programs.follow
+        due = (self._frame + 1) % self._config.online.tau == 0
+        program = self._programs.update if due else self._programs.follow
         self._states, prediction = program(self._params, self._states, patches)
         return np.asarray(prediction.box_cxcywh)
-
-    def _crop(self, image: Image, rois: Roi) -> UInt8[np.ndarray, "n p p 3"]:
-        centers, sizes = np.asarray(rois.center_xy, np.float64), np.asarray(rois.size_wh, np.float64)
-        side = self._config.model.patch_size
-        return np.stack([crop_host(image, *roi, side) for roi in zip(centers, sizes, strict=True)])

@@ -185,7 +185,9 @@ def main(args: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return ExitCode.USAGE
     except Exception as error:
-        from roam_jax.backbones import WeightsError  # these start JAX, which the other trackers need not wait for
+        from roam_jax.backbones.weights import (
+            WeightsError,
+        )  # these start JAX, which the other trackers need not wait for
         from roam_jax.checkpoints import CheckpointError
 
         if isinstance(error, (CheckpointError, WeightsError)):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from roam_jax.core.losses import Samples
+from roam_jax.core.samples import Samples
 
 
 class Memory(NamedTuple):
@@ -24,7 +24,7 @@ class Memory(NamedTuple):
         return self.samples.weights.shape[0]
 
     @property
-    def count(self) -> Int[Array, ""]:
+    def used(self) -> Int[Array, ""]:
         """Places in use."""
         return jnp.minimum(self.written, self.capacity)
 
@@ -49,7 +49,7 @@ def remember(memory: Memory, sample: Samples, accept: Bool[Array, ""]) -> Memory
 
 def recall(memory: Memory, step: Int[Array, ""] | int, count: int) -> Samples:
     """Samples for one of several steps: each takes the next `count`, oldest first, around and around (official)."""
-    used = jnp.maximum(memory.count, 1)
+    used = jnp.maximum(memory.used, 1)
     oldest = jnp.where(memory.written > memory.capacity, jnp.mod(memory.written, memory.capacity), 0)
     places = jnp.mod(oldest + jnp.mod(step * count + jnp.arange(count), used), memory.capacity)
     return jax.tree.map(lambda x: x[places], memory.samples)

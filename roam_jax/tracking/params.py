@@ -1,34 +1,61 @@
-"""Meta-parameters and backbone weights as the nested dicts that checkpoints hold, and back."""
+"""The one tree of parameters: backbone and meta-parameters, as checkpoints hold them and as the tracker uses them."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 
 from roam_jax.backbones import make_backbone
 from roam_jax.checkpoints import Checkpoint, CheckpointError
 from roam_jax.config import Config
+from roam_jax.core.meta import MetaParams
 from roam_jax.core.model import Branch, Theta
-from roam_jax.core.update import MetaParams, init_meta
-from roam_jax.tracking.online import TrackerParams
+from roam_jax.core.optimizer import Omega
+from roam_jax.method import init_meta
 
 
-def params_to_dict(params: TrackerParams) -> dict[str, Any]:
+class Params(NamedTuple):
+    """Everything that a tracker is made of."""
+
+    trunk: dict[str, Any]
+    """frozen part of the pretrained network; empty in training, which keeps it apart"""
+    top: dict[str, Any]
+    """its last stages, where they are learned"""
+    stats: dict[str, Any]
+    """mean and scale of the features' channels: measured once"""
+    neck: dict[str, Any]
+    theta0: Theta
+    """initial tracking model"""
+    lambda0: Theta
+    """learning rates of the first-frame step; their logarithms with `optimizer.log_lambda0`"""
+    omega: Omega
+    """recurrent neural optimizer"""
+
+    @property
+    def meta(self) -> MetaParams:
+        """The method's part."""
+        return MetaParams(self.theta0, self.lambda0, self.omega)
+
+    @property
+    def backbone(self) -> dict[str, Any]:
+        """The backbone's part."""
+        return {"trunk": self.trunk, "top": self.top, "stats": self.stats, "neck": self.neck}
+
+
+def params_to_dict(params: Params) -> dict[str, Any]:
     """Nested dicts with the fields' names as keys."""
-
-    def theta(value: Theta) -> dict[str, Any]:
-        return {name: branch._asdict() for name, branch in value._asdict().items()}
-
-    meta = params.meta
-    return {
-        "meta": {"theta0": theta(meta.theta0), "lambda0": theta(meta.lambda0), "omega": meta.omega},
-        "backbone": params.backbone,
+    thetas = {
+        name: {branch: part._asdict() for branch, part in getattr(params, name)._asdict().items()}
+        for name in ("theta0", "lambda0")
     }
+    return params._asdict() | thetas
 
 
-def params_from_dict(values: dict[str, Any], config: Config) -> TrackerParams:
+def params_from_dict(values: dict[str, Any], config: Config) -> Params:
     """Inverse of `params_to_dict`, as arrays on the default device.
 
     An optimizer without parameters leaves those of `values` unused.
@@ -36,18 +63,25 @@ def params_from_dict(values: dict[str, Any], config: Config) -> TrackerParams:
     Raises:
         ValueError: a key is missing or has not the shape or type that the configuration asks for.
     """
-    fitted = _fit(values, _expected(config), "params")
-    meta, backbone = fitted["meta"], fitted["backbone"]
+    return jax.device_put(_to_params(_fit(values, _expected(config), "params")))  # at once: singly it takes seconds
 
+
+def _to_params(values: dict[str, Any]) -> Params:
     def theta(value: dict[str, Any]) -> Theta:
         return Theta(**{name: Branch(**branch) for name, branch in value.items()})
 
-    params = TrackerParams(MetaParams(theta(meta["theta0"]), theta(meta["lambda0"]), meta["omega"]), backbone)
-    return jax.device_put(params)  # all at once: array by array takes seconds
+    return Params(**dict(values, theta0=theta(values["theta0"]), lambda0=theta(values["lambda0"])))
 
 
-def params_of(checkpoint: Checkpoint, config: Config) -> TrackerParams:
+def params_of(
+    checkpoint: Checkpoint, config: Config, *, known: Callable[[Params], bool] = lambda params: False
+) -> Params:
     """Parameters of a checkpoint for a tracker with these settings.
+
+    Args:
+        checkpoint: as it was loaded.
+        config: the tracker's settings.
+        known: whether parameters of such shapes are known to fit; comparing takes the networks, and so flax.
 
     Raises:
         CheckpointError: they do not fit; the settings that they do not fit are named.
@@ -56,6 +90,9 @@ def params_of(checkpoint: Checkpoint, config: Config) -> TrackerParams:
     try:
         if reasons:
             raise ValueError("; ".join(reasons.values()))
+        with contextlib.suppress(KeyError, TypeError, AttributeError):  # not even the right parts: said below
+            if known(params := _to_params(checkpoint.params)):
+                return jax.device_put(params)
         return params_from_dict(checkpoint.params, config)
     except ValueError as error:
         misfits = [*_misfits(checkpoint, config), *reasons]
@@ -88,11 +125,11 @@ def _misfits(checkpoint: Checkpoint, config: Config) -> list[str]:
     return misfits
 
 
-def init_params(config: Config, *, key: jax.Array) -> TrackerParams:
+def init_params(config: Config, *, key: jax.Array) -> Params:
     """Random parameters."""
     backbone = make_backbone(config)
     key_meta, key_backbone = jax.random.split(key)
-    return TrackerParams(init_meta(config, backbone.channels, key=key_meta), backbone.init(key=key_backbone))
+    return Params(**backbone.init(key=key_backbone), **init_meta(config, backbone.channels, key=key_meta)._asdict())
 
 
 def _expected(config: Config) -> dict[str, Any]:

@@ -25,21 +25,24 @@ import jaxlib.version
 import numpy as np
 import platformdirs
 
-from roam_jax.core.losses import Samples
+from roam_jax.backbones.registry import OWN
 from roam_jax.core.model import Branch, Theta
-from roam_jax.core.update import MetaParams, ModelState
+from roam_jax.core.samples import Samples
+from roam_jax.core.update import ModelState
+from roam_jax.method import OWN_OPTIMIZERS
 from roam_jax.tracking.memory import Memory
-from roam_jax.tracking.online import Online, Prediction, TrackerParams, TrackerState, search_scales
+from roam_jax.tracking.online import Online, Prediction, TrackerState, search_scales
+from roam_jax.tracking.params import Params
 
 Exported = jax.export.Exported
 
-TRACED_PARTS = ("core", "backbones", "tracking")
+TRACED_PARTS = ("core", "extensions", "backbones", "patches", "tracking")
 """packages whose sources decide what the programs do"""
 
 CPU_LEVELS = {"features": 2, "step": 2, "start": 0}
 """how hard the compiler tries on a CPU: level 3 takes longer for nothing, and start runs once"""
 
-for kind in (TrackerParams, TrackerState, Prediction, MetaParams, ModelState, Memory, Samples, Theta, Branch):
+for kind in (Params, TrackerState, Prediction, ModelState, Memory, Samples, Theta, Branch):
     jax.export.register_namedtuple_serialization(kind, serialized_name=f"roam_jax.{kind.__name__}")
 
 
@@ -76,7 +79,7 @@ def compile_programs(online: Online, params: Shapes, image_shape: tuple[int, int
         params: its parameters' shapes.
         image_shape: (height, width, 3) for programs that crop on the device; None for those that take patches.
     """
-    file = cache_file(repr((online, params, image_shape)))
+    file = programs_file(online, params, image_shape)
     kept = read_programs(file) if file else None
     with ThreadPoolExecutor(2) as pool:
         if kept:
@@ -118,7 +121,7 @@ def parts_of(
         searched = (params, pixels(len(search_scales(online.config)), side, side, 3))
         yield "features", (features, searched)
         seen = jax.eval_shape(features, *searched)
-        first = (params, floats(len(c.online.aspects) ** 2, *seen.shape[1:]), floats(4), floats(2))
+        first = (params, floats(len(c.model.aspects) ** 2, *seen.shape[1:]), floats(4), floats(2))
     else:
         start, step = jax.jit(online.start), jax.jit(online.step)
         seen = pixels(*image_shape)
@@ -127,7 +130,7 @@ def parts_of(
     yield "start", (start, first)
 
 
-def extract_features(program: Callable, count: int, params: TrackerParams, patches: np.ndarray) -> Any:
+def extract_features(program: Callable, count: int, params: Params, patches: np.ndarray) -> Any:
     """Feature maps of any number of patches by a program that takes `count` of them."""
     pads = -len(patches) % count
     padded = np.concatenate([patches, patches[:pads]]) if pads else patches
@@ -154,6 +157,18 @@ def enable_compilation_cache() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
+def programs_are_kept(online: Online, params: Shapes) -> bool:
+    """Whether programs for the host's patches have been traced before, with parameters of these shapes."""
+    file = programs_file(online, params, None)
+    return file is not None and file.is_file()
+
+
+def programs_file(online: Online, params: Shapes, image_shape: tuple[int, int, int] | None) -> Path | None:
+    """Where the traced programs belong; None if they are not kept, as those with a user's own trunk or optimizer."""
+    own = online.config.backbone.name in OWN and online.config.optimizer.kind in OWN_OPTIMIZERS
+    return cache_file(repr((online, params, image_shape))) if own else None
+
+
 def cache_file(what: str) -> Path | None:
     """Where the traced programs of something belong; None where JAX is not to keep compiled programs either."""
     folder = jax.config.values["jax_compilation_cache_dir"]
@@ -168,7 +183,10 @@ def cache_file(what: str) -> Path | None:
 def source_digest() -> str:
     """SHA-256 over the sources that programs are made from."""
     package = Path(__file__).parents[1]
-    files = [package / "config.py", *(file for part in TRACED_PARTS for file in sorted((package / part).rglob("*.py")))]
+    files = [
+        *(package / f"{name}.py" for name in ("config", "method", "trees")),
+        *(file for part in TRACED_PARTS for file in sorted((package / part).rglob("*.py"))),
+    ]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from roam_jax.config import OnlineConfig
-from roam_jax.core.boxes import cell_centers, overlap
+from roam_jax.core.boxes import cell_centers
 
 
 class Choice(NamedTuple):
     """The anchor that was chosen among k candidates."""
 
-    index: Int[Array, ""]
+    best: Int[Array, ""]
+    """index of it"""
     score: Float[Array, ""]
     """response times penalty times motion map"""
     scores: Float[Array, "k"]
@@ -29,10 +30,10 @@ def change_penalty(
     boxes_wh: Float[Array, "*k 2"], previous_wh: Float[Array, "2"], strength: float
 ) -> Float[Array, "*k"]:
     """exp(-strength (scale change times ratio change - 1)), both changes at least 1 (Section 4, as in SiamRPN)."""
-    change = lambda r: jnp.maximum(r, 1 / jnp.maximum(r, 1e-6))  # noqa: E731
-    scale = change(jnp.sqrt(jnp.prod(boxes_wh, axis=-1) / jnp.prod(previous_wh)))
-    ratio = change(boxes_wh[..., 0] / boxes_wh[..., 1] * (previous_wh[1] / previous_wh[0]))
-    return jnp.exp(-strength * (scale * ratio - 1))
+    scale = jnp.sqrt(jnp.prod(boxes_wh, axis=-1) / jnp.prod(previous_wh))
+    ratio = boxes_wh[..., 0] / boxes_wh[..., 1] * (previous_wh[1] / previous_wh[0])
+    scale_change, ratio_change = (jnp.maximum(x, 1 / jnp.maximum(x, 1e-6)) for x in (scale, ratio))
+    return jnp.exp(-strength * (scale_change * ratio_change - 1))
 
 
 def motion_map(size_wh_patch: Float[Array, "2"], map_size: int, stride: int, sigma: float) -> Float[Array, "m m"]:
@@ -82,25 +83,6 @@ def choose(
     stay_loose = use_loose & (score <= config.recover_score * reference)
     weight = jnp.clip(penalised.ravel()[index] * config.size_rate, 0.0, 1.0)
     return Choice(index, score, scored, weight, stay_loose)
-
-
-def vote(
-    boxes_cxcywh: Float[Array, "k 4"], choice: Choice, sharpness: float, least_overlap: float = 0.5
-) -> Float[Array, "4"]:
-    """(ours) Mean box of the candidates that mean the same object as the chosen one, the better ones counting more.
-
-    Args:
-        boxes_cxcywh: of all candidates.
-        choice: the best of them, and all scores.
-        sharpness: a candidate has the weight exp(sharpness (score / best score - 1)).
-        least_overlap: with the chosen box; candidates below do not count.
-    """
-    best = boxes_cxcywh[choice.index]
-    excess = choice.scores / jnp.maximum(choice.score, 1e-6) - 1
-    same = overlap(boxes_cxcywh, best) >= least_overlap
-    weights = jnp.where(same, jnp.exp(sharpness * jnp.minimum(excess, 0.0)), 0.0)
-    mean = weights @ boxes_cxcywh / jnp.maximum(jnp.sum(weights), 1e-6)
-    return jnp.where(jnp.sum(weights) > 0, mean, best)
 
 
 def keep_inside(box_cxcywh: Float[Array, "4"], image_wh: Float[Array, "2"], least_px: float = 4.0) -> Float[Array, "4"]:

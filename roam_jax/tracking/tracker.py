@@ -10,18 +10,14 @@ from typing import Any, Literal
 import cv2
 import jax
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
-from roam_jax.backbones import make_backbone
 from roam_jax.checkpoints import Checkpoint, load_checkpoint
 from roam_jax.config import Config
-from roam_jax.tracking.crop import crop_host
-from roam_jax.tracking.geometry import Roi
-from roam_jax.tracking.online import Online, TrackerParams, TrackerState, first_rois, search_rois
-from roam_jax.tracking.params import params_of
-from roam_jax.tracking.programs import Shapes, compile_programs, enable_compilation_cache
-
-Image = UInt8[np.ndarray, "h w 3"]
+from roam_jax.tracking.host import HostCrop, as_rgb, check_box
+from roam_jax.tracking.online import Online, TrackerState
+from roam_jax.tracking.params import Params, params_of
+from roam_jax.tracking.programs import Shapes, compile_programs, enable_compilation_cache, programs_are_kept
 
 
 class Tracker:
@@ -66,9 +62,10 @@ class Tracker:
         weights = config.check().backbone.weights if config else ""
         loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint, weights=weights)
         self.config = config or loaded.config.check()
-        self.params: TrackerParams = params_of(loaded, self.config)
-        self.online = Online(self.config, make_backbone(self.config))
-        self._on_host = crop == "host" or (crop == "auto" and jax.default_backend() == "cpu")
+        self.online = Online(self.config)
+        on_host = crop == "host" or (crop == "auto" and jax.default_backend() == "cpu")
+        self._host_crop = HostCrop(self.config) if on_host else None
+        self.params = params_of(loaded, self.config, known=self._programs_are_kept)
         self._state: TrackerState | None = None
         self._shape = (0, 0, 3)
         self.box: Float[np.ndarray, " 4"] = np.zeros(4, np.float32)
@@ -84,12 +81,10 @@ class Tracker:
         image = as_rgb(image)
         box_xywh = check_box(box, image)
         self._shape = image.shape
-        self._programs = compile_programs(self.online, Shapes.of(self.params), None if self._on_host else image.shape)
-        if self._on_host:
-            box_cxcywh = np.concatenate([box_xywh[:2] + box_xywh[2:] / 2, box_xywh[2:]])
-            patches = self._crop(image, first_rois(box_cxcywh, self.config))
-            image_wh = np.array([image.shape[1], image.shape[0]], np.float32)
-            self._state = self._programs.start(self.params, patches, box_cxcywh, image_wh)
+        shape = None if self._host_crop else image.shape
+        self._programs = compile_programs(self.online, Shapes.of(self.params), shape)
+        if self._host_crop:
+            self._state = self._programs.start(self.params, *self._host_crop.first(image, box_xywh))
         else:
             self._state = self._programs.start(self.params, image, box_xywh)
         self.box, self.score, self.lost = box_xywh, 1.0, False
@@ -108,15 +103,16 @@ class Tracker:
             raise ValueError(
                 f"an image must have the first one's size; this one is {image.shape[1]} x {image.shape[0]} pixels"
             )
-        if self._on_host:
-            seen: Any = self._crop(image, search_rois(np.asarray(self._state.box_cxcywh), self.config))
-        else:
-            seen = image
+        seen: Any = self._host_crop.search(image, np.asarray(self._state.box_cxcywh)) if self._host_crop else image
         self._state, prediction = self._programs.step(self.params, self._state, seen)
         box, score, lost = jax.device_get(prediction)
         self.box = np.concatenate([box[:2] - box[2:] / 2, box[2:]]).astype(np.float32)
         self.score, self.lost = float(score), bool(lost)
         return self.box
+
+    def _programs_are_kept(self, params: Params) -> bool:
+        """Whether nothing needs to be traced: parameters of these shapes have been found to fit before."""
+        return self._host_crop is not None and programs_are_kept(self.online, Shapes.of(params))
 
     def track(
         self, img_files: Sequence[str | Path], box: Any, visualize: bool = False
@@ -150,40 +146,3 @@ class Tracker:
                 cv2.imshow(self.name, cv2.rectangle(picture, low, high, (0, 255, 255), 2))
                 cv2.waitKey(1)
         return boxes, seconds
-
-    def _crop(self, image: Image, rois: Roi) -> UInt8[np.ndarray, "n p p 3"]:
-        centers, sizes = np.asarray(rois.center_xy, np.float64), np.asarray(rois.size_wh, np.float64)
-        side = self.config.model.patch_size
-        return np.stack([crop_host(image, *roi, side) for roi in zip(centers, sizes, strict=True)])
-
-
-def as_rgb(image: Any) -> Image:
-    """uint8 RGB array of an array or a PIL image.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    array = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
-    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or 0 in array.shape:
-        raise ValueError(
-            f"an image must be RGB, uint8, of shape (height, width, 3); this one is {array.dtype} {array.shape}"
-        )
-    return array
-
-
-def check_box(box: Any, image: Image) -> Float[np.ndarray, " 4"]:
-    """The box as an array, if it is one and overlaps the image.
-
-    Raises:
-        ValueError: it does not.
-    """
-    array = np.asarray(box, np.float32).ravel()
-    if array.shape != (4,) or not np.isfinite(array).all():
-        raise ValueError(f"a box must be four finite numbers x, y, w, h; this one is {box}")
-    x, y, w, h = array.tolist()
-    height, width = image.shape[:2]
-    if w <= 0 or h <= 0:
-        raise ValueError(f"a box must have a positive width and height; this one has {w:g} x {h:g}")
-    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        raise ValueError(f"the box {x:g},{y:g},{w:g},{h:g} lies outside the image of {width} x {height} pixels")
-    return array

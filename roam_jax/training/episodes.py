@@ -10,21 +10,23 @@ from jaxtyping import Array, Float, Key
 
 from roam_jax.backbones import Backbone
 from roam_jax.config import Config
-from roam_jax.core.meta import Episode, MetaLoss, unroll
-from roam_jax.core.samples import filter_size_of, nearest_first, samples_of
+from roam_jax.core.meta import Episode, Method, Unrolled, unroll
+from roam_jax.core.samples import filter_size_of, make_samples, nearest_first
 from roam_jax.core.scaling import draw_scale
-from roam_jax.training.parts import Learned, hold_parts
+from roam_jax.method import make_method
+from roam_jax.tracking.params import Params
+from roam_jax.training.parts import hold_parts
 
 Levels = tuple[Float[Array, "b f h w c"], ...]
 """trunk features of b clips of f samples each, finest level first"""
 
 
 def make_episode(
-    neck: Any, levels: tuple[Float[Array, "f h w c"], ...], boxes_cxcywh: Float[Array, "f 4"],
-    backbone: Backbone, config: Config, *, key: Array,
+    learned: Params, levels: tuple[Float[Array, "f h w c"], ...], boxes_cxcywh: Float[Array, "f 4"],
+    backbone: Backbone, method: Method, config: Config, *, key: Array,
 ) -> Episode:  # fmt: skip
     """Cut one clip for T updates; which of the look-ahead frames judge each update is drawn at random (Eq. 13)."""
-    t = config.train
+    t = config.unroll
     given = boxes_cxcywh.shape[0] - t.clip_frames
     key_first, key_tests, key_noise = jax.random.split(key, 3)
     # As it is online, the filter of the first frame is that of the object itself: the middle of its stretched forms.
@@ -38,17 +40,23 @@ def make_episode(
     ahead = jnp.argsort(draws, axis=1)[:, : t.tests]
     starts = first + t.look_ahead * jnp.arange(t.updates)
     tests = (starts[:, None] + ahead).ravel()
-    # The truncated meta-gradient does not reach the updates' features: the neck's backward pass skips these frames.
-    cut = (lambda tree: tree) if t.full_gradient else jax.lax.stop_gradient
-    trained = jnp.concatenate([jnp.arange(first), tests])
-    extract = lambda neck, frames: backbone.neck({"neck": neck}, [level[frames] for level in levels])  # noqa: E731
-    judged = extract(neck, trained)
     used = jnp.arange(first, first + t.look_ahead * (t.updates - 1))
-    updating = extract(cut(neck), used) if t.updates > 1 else judged[:0]  # nothing to extract
-    by_update = lambda tree, count: jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]), tree)  # noqa: E731
     found = misplace(boxes_cxcywh[used].reshape(-1, t.look_ahead, 4), t.box_noise, key=key_noise).reshape(-1, 4)
-    first_samples = samples_of(judged[:first], boxes_cxcywh[:first], config)
-    updates = by_update(samples_of(updating, found, config), t.look_ahead)
+
+    def cut(tree: Any) -> Any:
+        """The truncated meta-gradient does not reach the updates' features: no backward pass through these frames."""
+        return tree if t.full_gradient else jax.lax.stop_gradient(tree)
+
+    def extract(params: Params, frames: Array) -> Array:
+        return backbone.neck(params.backbone, [level[frames] for level in levels])
+
+    def by_update(tree: Any, count: int) -> Any:
+        return jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]), tree)
+
+    judged = extract(learned, jnp.concatenate([jnp.arange(first), tests]))
+    updating = extract(cut(learned), used) if t.updates > 1 else judged[:0]  # nothing to extract
+    first_samples = make_samples(judged[:first], boxes_cxcywh[:first], method.geometry)
+    updates = by_update(make_samples(updating, found, method.geometry), t.look_ahead)
     if config.online.first_samples:  # as the online tracker does
         kept = nearest_first(boxes_cxcywh[:first, 2:], config.online.first_samples)
         again = jax.tree.map(lambda x: jnp.broadcast_to(cut(x[kept]), (t.updates - 1, *x[kept].shape)), first_samples)
@@ -56,8 +64,8 @@ def make_episode(
     return Episode(
         first=first_samples,
         updates=updates,
-        tests=by_update(samples_of(judged[first:], boxes_cxcywh[tests], config), t.tests),
-        phis=filter_size_of(jnp.concatenate([first_wh[None], boxes_cxcywh[starts[1:], 2:]]), config),
+        tests=by_update(make_samples(judged[first:], boxes_cxcywh[tests], method.geometry), t.tests),
+        phis=filter_size_of(jnp.concatenate([first_wh[None], boxes_cxcywh[starts[1:], 2:]]), method.geometry),
     )
 
 
@@ -76,25 +84,26 @@ def misplace(boxes_cxcywh: Float[Array, "u n 4"], noise: float, *, key: Array) -
 
 
 def clip_meta_loss(
-    learned: Learned, levels: tuple[Float[Array, "f h w c"], ...], boxes_cxcywh: Float[Array, "f 4"],
+    learned: Params, levels: tuple[Float[Array, "f h w c"], ...], boxes_cxcywh: Float[Array, "f 4"],
     backbone: Backbone, config: Config, *, key: Array,
-) -> tuple[Float[Array, ""], MetaLoss]:  # fmt: skip
-    """(Eq. 14) Meta loss of one clip with a random filter scaling; also its parts."""
+) -> tuple[Float[Array, ""], Unrolled]:  # fmt: skip
+    """Meta loss of one clip averaged over its updates (Eq. 14), with a random filter scaling; also its parts."""
     key_frames, key_scale = jax.random.split(key)
-    t = config.train
-    learned = hold_parts(learned, t)
-    scale = draw_scale(learned.meta.theta0, t.kappa_cf, t.kappa_reg, key=key_scale)
-    loss = unroll(
-        learned.meta, make_episode(learned.neck, levels, boxes_cxcywh, backbone, config, key=key_frames), config, scale
-    )
-    return loss.total, loss
+    t, method = config.unroll, make_method(config)
+    learned = hold_parts(learned, config.meta)
+    scale = draw_scale(learned.theta0, t.kappa_cf, t.kappa_reg, key=key_scale)
+    episode = make_episode(learned, levels, boxes_cxcywh, backbone, method, config, key=key_frames)
+    result = unroll(
+        learned.meta, episode, method, scale, scale_first=t.scale_first, truncate=not t.full_gradient
+    )  # fmt: skip
+    return result.total, result
 
 
 def meta_gradient(
-    learned: Learned, levels: Levels, boxes_cxcywh: Float[Array, "b f 4"], backbone: Backbone, config: Config,
+    learned: Params, levels: Levels, boxes_cxcywh: Float[Array, "b f 4"], backbone: Backbone, config: Config,
     *, keys: Key[Array, "b"],
-) -> tuple[Learned, MetaLoss]:  # fmt: skip
-    """(Eq. 14) Gradient of the meta loss averaged over a batch of clips, one model per clip; also the mean losses.
+) -> tuple[Params, Unrolled]:  # fmt: skip
+    """Gradient of the meta loss averaged over a batch of clips (Eq. 14), one model per clip; also the mean losses.
 
     On a CPU, batches of one clip are faster and take a clip's memory: `parallel.Trainer` averages over them.
     """

@@ -14,14 +14,11 @@ from tqdm import tqdm
 
 from roam_jax.checkpoints import Checkpoint
 from roam_jax.config import Config
-from roam_jax.core.losses import Losses, meta_loss
-from roam_jax.core.update import initial_rates
 from roam_jax.data.pipeline import ClipBatch
 from roam_jax.interrupts import StopRequest
-from roam_jax.tracking.online import TrackerParams
-from roam_jax.tracking.params import params_to_dict
+from roam_jax.method import make_method
+from roam_jax.tracking.params import Params, params_to_dict
 from roam_jax.training.parallel import Batch, StepReport, Trainer
-from roam_jax.training.parts import Learned
 from roam_jax.training.report import write_card
 from roam_jax.training.runs import Run, save_batch
 from roam_jax.training.state import TrainState
@@ -67,11 +64,11 @@ def train(
         The last state, in the host's memory, and whether training is complete.
 
     Raises:
-        Diverged: `train.max_refused` meta-gradients in a row were not finite; the last batch is in the run's folder.
+        Diverged: `run.max_refused` meta-gradients in a row were not finite; the last batch is in the run's folder.
         DataError: a batch cannot be read; the state before it is saved.
         CheckpointError, OSError: something cannot be written.
     """
-    t, trainer = job.config.train, job.trainer
+    t, run, trainer = job.config.meta, job.config.run, job.trainer
     start, saved = int(state.step), int(state.step)
     replicated, validation = trainer.replicate(state), Validation()
     bar = tqdm(initial=start, total=t.total_steps, unit="step", disable=writer is None)
@@ -91,22 +88,22 @@ def train(
             report = trainer.fetch(reported)
             seconds = time.perf_counter() - began
             if writer:
-                shown = step % t.histogram_every == 0 or step + 1 == t.total_steps
+                shown = step % run.histogram_every == 0 or step + 1 == t.total_steps
                 histograms = trainer.fetch(replicated.learned) if shown else None
                 log_step(writer, step, report, histograms, job.config)
                 writer.log_time(step, {"step": seconds, "data": waited, "clips_per_second": t.batch / seconds})
             bar.set_postfix(_postfix(report, validation, t.batch / seconds), refresh=False)
             bar.update()
-            if report.refused_in_a_row >= t.max_refused:
+            if report.refused_in_a_row >= run.max_refused:
                 save_batch(job.run.folder / f"refused_{step:06d}_{jax.process_index()}.npz", batch)
                 raise Diverged(
-                    f"the meta-gradient was not finite {t.max_refused} times in a row up to step {step}; the last "
+                    f"the meta-gradient was not finite {run.max_refused} times in a row up to step {step}; the last "
                     f"batch is in {job.run.folder}"
                 )
             step, stopped = step + 1, bool(report.stop)
             last = step == t.total_steps
-            due = t.validate_every and (last or step % t.validate_every == 0) and not stopped
-            if due or last or stopped or step % t.save_every == 0:
+            due = run.validate_every and (last or step % run.validate_every == 0) and not stopped
+            if due or last or stopped or step % run.save_every == 0:
                 host = trainer.fetch(replicated)
                 found = validate(job, replicated.learned, host) if due else Validation()
                 if due:
@@ -120,7 +117,7 @@ def train(
     return trainer.fetch(replicated), step == t.total_steps
 
 
-def validate(job: Job, learned: Learned, host: TrainState) -> Validation:
+def validate(job: Job, learned: Params, host: TrainState) -> Validation:
     """Meta loss on the held-out clips, by all processes; success AUC of the tracker, by the one that can judge."""
     losses = mean_losses(job.trainer, learned, job.held_out)
     return Validation(losses, job.judge(make_checkpoint(job, host, Validation(losses))) if job.judge else {})
@@ -128,12 +125,12 @@ def validate(job: Job, learned: Learned, host: TrainState) -> Validation:
 
 def make_checkpoint(job: Job, host: TrainState, validation: Validation) -> Checkpoint:
     """What the tracker loads."""
-    params = params_to_dict(TrackerParams(host.learned.meta, {"trunk": job.trunk, "neck": host.learned.neck}))
+    params = params_to_dict(host.learned._replace(trunk=job.trunk))
     card = write_card(job.config, job.about, int(host.step), validation.summary())
     return Checkpoint(job.config, jax.tree.map(np.asarray, params), card)
 
 
-def log_step(writer: Writer, step: int, report: StepReport, learned: Learned | None, config: Config) -> None:
+def log_step(writer: Writer, step: int, report: StepReport, learned: Params | None, config: Config) -> None:
     """Losses by update, norms by part and counts; with `learned` the distributions of Fig. 2 and 8 too."""
     losses = report.losses
     scalars = {
@@ -141,14 +138,12 @@ def log_step(writer: Writer, step: int, report: StepReport, learned: Learned | N
         **{f"gradient/{part}": norm for part, norm in report.norms.items()},
         "train/refused": report.refused,
     }
-    with np.errstate(invalid="ignore"):  # infinity times no weight
-        meta = meta_loss(Losses(losses.response, losses.box, losses.peak, losses.giou), config.loss)
-    series = {f"train/{name}": getattr(losses, name) for name in ("update", "response", "box", "peak", "giou")}
-    series |= {"train/meta": meta, "train/rate": losses.rates}
+    series = {"train/update": losses.update, "train/meta": losses.meta, "train/rate": losses.rates}
+    series |= {f"train/{name}": values for name, values in losses.terms.items()}
     histograms = {}
     if learned is not None:
-        initial = initial_rates(learned.meta, config)
-        for name, tree in (("theta", learned.meta.theta0), ("initial_rates", initial)):
+        initial = make_method(config).first_rates(learned.lambda0)
+        for name, tree in (("theta", learned.theta0), ("initial_rates", initial)):
             for branch in ("cf", "reg"):
                 leaves = jax.tree.leaves(getattr(tree, branch))
                 histograms[f"{name}/{branch}"] = np.concatenate([np.ravel(leaf) for leaf in leaves])

@@ -22,11 +22,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from roam_jax.backbones import Backbone
 from roam_jax.config import Config
-from roam_jax.core.meta import QUANTILES, MetaLoss
+from roam_jax.core.meta import QUANTILES, Unrolled
 from roam_jax.data.features import FeatureBatch
 from roam_jax.data.pipeline import ClipBatch
+from roam_jax.method import make_method
+from roam_jax.tracking.params import Params
 from roam_jax.training.episodes import meta_gradient
-from roam_jax.training.parts import Learned
 from roam_jax.training.state import TrainState, apply_gradient, norms_of
 
 AXIS = "device"
@@ -37,7 +38,7 @@ Batch = ClipBatch | FeatureBatch
 class StepReport(NamedTuple):
     """What a step tells; the same on every device."""
 
-    losses: MetaLoss
+    losses: Unrolled
     """means over the batch"""
     norms: dict[str, Float[Array, "*d"]]
     """of the meta-gradient, by part"""
@@ -82,7 +83,7 @@ def choose_devices(batch: int, micro_batch: int = 1) -> list[Any]:
     share, rest = divmod(batch, jax.process_count() * micro_batch)
     if rest or not share:
         raise ValueError(
-            f"train.batch {batch} does not divide into {jax.process_count()} x train.micro_batch {micro_batch} clips"
+            f"meta.batch {batch} does not divide into {jax.process_count()} x meta.micro_batch {micro_batch} clips"
         )
     groups = [[d for d in jax.devices() if d.process_index == i] for i in range(jax.process_count())]
     count = max(n for n in range(1, min(map(len, groups)) + 1) if share % n == 0)
@@ -116,7 +117,7 @@ class Trainer:
             devices: the same number of each process; `choose_devices` by default.
         """
         self.config, self.backbone, self.transform, self.seed = config, backbone, transform, seed
-        self.devices = devices or choose_devices(config.train.batch, config.train.micro_batch)
+        self.devices = devices or choose_devices(config.meta.batch, config.meta.micro_batch)
         self.n_local = sum(device.process_index == jax.process_index() for device in self.devices)
         pmap = partial(jax.pmap, axis_name=AXIS, devices=self.devices)
         self._share = pmap(_from_first)
@@ -125,14 +126,14 @@ class Trainer:
         self.accumulate = pmap(self._accumulate, in_axes=(0, 0, 0, 0, 0, None), donate_argnums=1)
         self.average = pmap(self._average)
         self.apply = pmap(self._apply, donate_argnums=0)
-        half = lambda leaf: leaf.astype(jnp.bfloat16) if config.train.half_backbone else leaf  # noqa: E731
+        half = lambda leaf: leaf.astype(jnp.bfloat16) if config.run.half_backbone else leaf  # noqa: E731
         self.trunk = self.replicate(jax.tree.map(half, trunk))
         self._sharding = jax.tree.leaves(self.trunk)[0].sharding
 
     @property
     def rows(self) -> int:
         """Clips of a batch that this process works on."""
-        return self.config.train.batch // jax.process_count()
+        return self.config.meta.batch // jax.process_count()
 
     def replicate(self, tree: Any) -> Any:
         """The tree on every device, as the first device of the first process has it."""
@@ -142,7 +143,7 @@ class Trainer:
         """Copy of a replicated tree in the host's memory."""
         return jax.tree.map(lambda x: np.array(np.asarray(x.addressable_data(0))[0]), tree)
 
-    def gradient(self, learned: Learned, step: int, batch: Batch) -> tuple[Learned, MetaLoss]:
+    def gradient(self, learned: Params, step: int, batch: Batch) -> tuple[Params, Unrolled]:
         """(Eq. 14) Mean meta-gradient and mean losses over the batch; on every device.
 
         Args:
@@ -163,7 +164,7 @@ class Trainer:
     def micro_batches(self, batch: Batch) -> Iterator[tuple[tuple[Any, ...], Array, Array]]:
         """Levels, boxes and numbers in the whole batch of the clips that the devices work on at the same time."""
         numbers = jax.process_index() * self.rows + np.arange(self.rows, dtype=np.int32)
-        together = lambda x: x.reshape(-1, self.n_local, self.config.train.micro_batch, *x.shape[1:])  # noqa: E731
+        together = lambda x: x.reshape(-1, self.n_local, self.config.meta.micro_batch, *x.shape[1:])  # noqa: E731
         for part, rows in zip(zip(*map(together, jax.tree.leaves(batch)), strict=True), together(numbers), strict=True):
             *seen, boxes = map(self.place, part)
             levels = tuple(seen) if isinstance(batch, FeatureBatch) else self.extract(self.trunk, seen[0])
@@ -173,11 +174,12 @@ class Trainer:
         """An array with a leading axis over this process's devices, on these; programs compile once for it."""
         return jax.make_array_from_process_local_data(self._sharding, np.asarray(array))
 
-    def _zeros(self, learned: Learned) -> tuple[Learned, MetaLoss]:
+    def _zeros(self, learned: Params) -> tuple[Params, Unrolled]:
         """Sums before the first clip."""
-        t = self.config.train.updates
-        by_update = {name: jnp.zeros(t) for name in MetaLoss._fields}
-        losses = MetaLoss(**by_update | {"total": jnp.zeros(()), "spread": jnp.zeros((t, QUANTILES))})
+        t = self.config.unroll.updates
+        zeros = jnp.zeros(t)
+        terms = dict.fromkeys(make_method(self.config).meta.terms, zeros)
+        losses = Unrolled(jnp.zeros(()), zeros, zeros, terms, zeros, jnp.zeros((t, QUANTILES)))
         return jax.tree.map(jnp.zeros_like, learned), losses
 
     def _extract(self, trunk: Any, patches: Array) -> tuple[Array, ...]:
@@ -187,7 +189,7 @@ class Trainer:
         return tuple(level.reshape(clips, frames, *level.shape[1:]).astype(jnp.float32) for level in levels)
 
     def _accumulate(
-        self, learned: Learned, total: Any, levels: tuple[Array, ...], boxes: Array, rows: Array, step: Array
+        self, learned: Params, total: Any, levels: tuple[Array, ...], boxes: Array, rows: Array, step: Array
     ) -> Any:
         key = jax.random.fold_in(jax.random.key(self.seed), step)
         keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
@@ -196,10 +198,10 @@ class Trainer:
         return jax.tree.map(lambda t, x: t + x * rows.shape[0], total, mean)
 
     def _average(self, total: Any) -> Any:
-        return jax.tree.map(lambda x: jax.lax.psum(x, AXIS) / self.config.train.batch, total)
+        return jax.tree.map(lambda x: jax.lax.psum(x, AXIS) / self.config.meta.batch, total)
 
     def _apply(
-        self, state: TrainState, mean: tuple[Learned, MetaLoss], stop: Bool[Array, ""]
+        self, state: TrainState, mean: tuple[Params, Unrolled], stop: Bool[Array, ""]
     ) -> tuple[TrainState, StepReport]:
         gradient, losses = mean
         state = apply_gradient(state, gradient, self.transform)

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
-from roam_jax.config import TrainConfig
-from roam_jax.core.update import MetaParams
+from roam_jax.config import MetaConfig
+from roam_jax.tracking.params import Params
 
 
-class Learned(NamedTuple):
-    """Everything that the meta-gradient is taken of."""
-
-    meta: MetaParams
-    neck: Any
-
-
-def label_parts(learned: Learned) -> Learned:
+def label_parts(learned: Params) -> Params:
     """Name of the part that each subtree belongs to."""
     omega: Any = "omega"
-    if isinstance(learned.meta.omega, dict) and "log_rates" in learned.meta.omega:
+    if isinstance(learned.omega, dict) and "log_rates" in learned.omega:
         omega = {"inner": "omega", "log_rates": "coordinates"}
-    others = {"stats": "fixed", "top": "top"}
-    return Learned(MetaParams("theta0", "lambda0", omega), {name: others.get(name, "neck") for name in learned.neck})  # type: ignore[arg-type]
+    return Params("fixed", "top", "fixed", "neck", "theta0", "lambda0", omega)  # type: ignore[arg-type]
 
 
-def part_rates(config: TrainConfig) -> dict[str, float]:
+def part_rates(config: MetaConfig) -> dict[str, float]:
     """Adam's largest rate of each part that `label_parts` names."""
     return {
         "theta0": config.model_rate,
@@ -39,7 +31,7 @@ def part_rates(config: TrainConfig) -> dict[str, float]:
     }
 
 
-def hold_parts(learned: Learned, config: TrainConfig) -> Learned:
+def hold_parts(learned: Params, config: MetaConfig) -> Params:
     """The same, with the parts whose rate is 0 as constants: nothing is spent on their gradients."""
     rates = part_rates(config)
 

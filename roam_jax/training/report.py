@@ -11,8 +11,8 @@ import numpy as np
 
 from roam_jax.config import Config
 from roam_jax.data.features import FeatureBatch
+from roam_jax.tracking.params import Params
 from roam_jax.training.parallel import Batch, Trainer
-from roam_jax.training.parts import Learned
 from roam_jax.training.state import TrainState
 
 
@@ -25,7 +25,7 @@ def write_card(config: Config, about: dict[str, Any], step: int, validation: dic
         step: meta-gradient steps behind the parameters.
         validation: numbers of the last validation, by name.
     """
-    t = config.train
+    t = config.meta
     lines = [
         f"# roam_jax, backbone `{config.backbone.name}`, optimizer `{config.optimizer.kind}`",
         "",
@@ -47,11 +47,10 @@ def write_card(config: Config, about: dict[str, Any], step: int, validation: dic
     return "\n".join(lines).rstrip() + "\n"
 
 
-def count_parameters(learned: Learned, trunk: Any) -> dict[str, int]:
+def count_parameters(learned: Params, trunk: Any) -> dict[str, int]:
     """Numbers by part."""
-    neck = {name: part for name, part in learned.neck.items() if name not in ("stats", "top")}
-    trunks = {"trunk (learned)": learned.neck.get("top", {}), "trunk (frozen)": trunk}
-    parts = {**learned.meta._asdict(), "neck": neck, **trunks}
+    named = {"trunk (learned)": learned.top, "trunk (frozen)": trunk}
+    parts = {name: getattr(learned, name) for name in ("theta0", "lambda0", "omega", "neck")} | named
     return {name: sum(np.size(leaf) for leaf in jax.tree.leaves(part)) for name, part in parts.items()}
 
 
@@ -64,7 +63,7 @@ def forecast(trainer: Trainer, state: TrainState, trunk: Any, batches: Iterator[
         trunk: parameters of the trunk.
         batches: two are taken.
     """
-    t = trainer.config.train
+    t = trainer.config.meta
     lines = [f"parameters  {name}: {count:,}" for name, count in count_parameters(state.learned, trunk).items()]
     replicated, batch = trainer.replicate(state), next(batches)
     calls = trainer.rows // (trainer.n_local * t.micro_batch)

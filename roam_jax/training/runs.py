@@ -194,7 +194,12 @@ def open_run(folder: Path | str) -> tuple[Config, dict[str, Any]]:
     if not (folder / ABOUT).is_file():
         raise RunError(f"{folder} is no run to resume: it has no {ABOUT}")
     try:
-        return Config.from_dict(read_json(folder / CONFIG)), read_json(folder / ABOUT)
+        values, about = read_json(folder / CONFIG), read_json(folder / ABOUT)
+        if "train" in values:
+            raise RunError(
+                f"{folder} is of an older version: python -m roam_jax.checkpoints.convert {folder} NEW_FOLDER"
+            )  # fmt: skip
+        return Config.from_dict(values), about
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise RunError(f"{folder} cannot be resumed: its {CONFIG} or {ABOUT} is damaged: {error}") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as ListOf
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,18 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from roam_jax.backbones import Backbone, load_trunk, make_backbone, measure_stats
+from roam_jax.backbones import Backbone, load_trunk, make_backbone
+from roam_jax.backbones.neck import measure_stats
 from roam_jax.checkpoints import CheckpointError, digest_tree, load_checkpoint
 from roam_jax.config import Config
-from roam_jax.core.update import init_meta
 from roam_jax.data.features import FeatureBatch, cache_features, cached_batches, describe_features, make_extract
 from roam_jax.data.mix import Mix, load_mix, parse_source
 from roam_jax.data.pipeline import make_pipeline
 from roam_jax.data.sequences import Sequence, digest_sequences, without_stills
 from roam_jax.data.skipped import Entry, Skipped
 from roam_jax.data.synthetic import synthetic_sequence
-from roam_jax.tracking.params import init_params, other_meanings, params_from_dict, params_of, params_to_dict
+from roam_jax.tracking.params import Params, init_params, other_meanings, params_from_dict, params_of, params_to_dict
 from roam_jax.training.parallel import Batch
-from roam_jax.training.parts import Learned
 
 SYNTHETIC = "synthetic"
 """instead of a source: videos that are drawn"""
@@ -60,11 +60,13 @@ def read_data(texts: ListOf[str], config: Config, skipped: ListOf[Entry] = ()) -
     Raises:
         DataError: a source is written wrongly or cannot be read.
     """
-    t = config.train
+    run = config.run
     if tuple(texts) != (SYNTHETIC,):
-        return load_mix([parse_source(text) for text in texts], hold_out=t.hold_out, seed=t.split_seed, skipped=skipped)
+        return load_mix(
+            [parse_source(text) for text in texts], hold_out=run.hold_out, seed=run.split_seed, skipped=skipped
+        )
     drawn = [synthetic_sequence(number) for number in range(SYNTHETIC_COUNT)]
-    count = round(t.hold_out * len(drawn))
+    count = round(run.hold_out * len(drawn))
     train, held_out = drawn[count:], drawn[:count]
     return Mix(train, held_out, {SYNTHETIC: 1.0}, digest_sequences(drawn), [drawn])
 
@@ -95,10 +97,8 @@ def describe(settings: Settings, mix: Mix, trunk: Any, *, package: str, command:
     }
 
 
-def begin(settings: Settings, config: Config) -> tuple[Learned | None, dict[str, Any]]:
-    """Parameters of the checkpoint to begin from, if there is one, and those of the backbone.
-
-    Without a checkpoint the backbone's neck holds nothing but the learned stages of the trunk, where there are any.
+def begin(settings: Settings, config: Config) -> tuple[Params | None, dict[str, Any]]:
+    """Parameters of the checkpoint to begin from, if there is one, without the trunk; and `trunk` and `top`.
 
     Where the configuration has more blocks in the neck than the checkpoint these are new, nearly zero. An optimizer of
     another kind or form is new, and so is one whose rates are for implicit steps where the checkpoint's are not.
@@ -108,7 +108,7 @@ def begin(settings: Settings, config: Config) -> tuple[Learned | None, dict[str,
         WeightsError: the trunk's weights are not found, or damaged.
     """
     if not settings.start:
-        return None, jax.tree.map(np.asarray, make_backbone(config).join(load_trunk(config), {}))
+        return None, jax.tree.map(np.asarray, load_trunk(config))
     checkpoint = load_checkpoint(settings.start, weights=config.backbone.weights)
     if checkpoint.config.backbone.name != config.backbone.name:
         raise CheckpointError(
@@ -120,19 +120,29 @@ def begin(settings: Settings, config: Config) -> tuple[Learned | None, dict[str,
         raise CheckpointError(
             f"the checkpoint {settings.start} does not fit {', '.join(reasons)}: {'; '.join(reasons.values())}"
         )
-    before = checkpoint.params["backbone"]
-    trunk = make_backbone(checkpoint.config).whole_trunk(before)
-    new = jax.jit(lambda key: params_to_dict(init_params(config, key=key)))(jax.random.key(settings.seed))
-    backbone = make_backbone(config).join(trunk, {**new["backbone"]["neck"], **before["neck"]})
-    meta = dict(checkpoint.params["meta"])
-    same_steps = checkpoint.config.optimizer.implicit_updates == config.optimizer.implicit_updates
-    if not same_steps or tree_shapes(meta["omega"]) != tree_shapes(new["meta"]["omega"]):
-        meta["omega"] = new["meta"]["omega"]
+    before = checkpoint.params
+    new = draw_learned(config, jax.random.key(settings.seed))
+    same_steps = checkpoint.config.implicit.updates == config.implicit.updates
+    same_form = tree_shapes(before["omega"]) == tree_shapes(new["omega"])
+    started = {
+        **before,
+        **make_backbone(config).split({**before["trunk"], **before["top"]}),
+        "neck": {**new["neck"], **before["neck"]},
+        "omega": before["omega"] if same_steps and same_form else new["omega"],
+    }
     try:
-        params = params_from_dict({"meta": meta, "backbone": backbone}, config)
+        params = params_from_dict(started, config)
     except ValueError as error:
         raise CheckpointError(f"the checkpoint {settings.start} does not fit the configuration: {error}") from error
-    return Learned(params.meta, params.backbone["neck"]), jax.tree.map(np.asarray, params.backbone)
+    pretrained = {"trunk": params.trunk, "top": params.top}
+    return params._replace(trunk={}), jax.tree.map(np.asarray, pretrained)
+
+
+@partial(jax.jit, static_argnums=0)
+def draw_learned(config: Config, key: jax.Array) -> dict[str, Any]:
+    """Random parameters, as nested dicts, without those of the trunk."""
+    params = params_to_dict(init_params(config, key=key))
+    return {name: part for name, part in params.items() if name not in ("trunk", "top")}
 
 
 def tree_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -142,23 +152,16 @@ def tree_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 def draw_parameters(
     config: Config, backbone: Backbone, pretrained: dict[str, Any], batches: Iterator[Batch], *, seed: int
-) -> Learned:  # fmt: skip
+) -> Params:  # fmt: skip
     """Random parameters around the pretrained trunk, with the statistics of its features on the first clips.
 
     Args:
         config: sizes and the scale of the start.
         backbone: of the configuration.
-        pretrained: its parameters, of `begin`.
+        pretrained: `trunk` and `top`, of `begin`.
         batches: whole batches, from the first step on.
         seed: of the parameters.
     """
-
-    @jax.jit
-    def draw(key: jax.Array) -> Learned:
-        key_meta, key_neck = jax.random.split(key)
-        neck = backbone.init(key=key_neck)["neck"]
-        return Learned(init_meta(config, backbone.channels, key=key_meta), {**neck, **pretrained["neck"]})
-
     extract = make_extract(backbone, pretrained["trunk"])
     finish = jax.jit(lambda seen: backbone.levels(pretrained, [level.astype(jnp.float32) for level in seen]))
 
@@ -167,8 +170,10 @@ def draw_parameters(
         return map(finish, seen)
 
     clips = (levels for batch in batches for levels in levels_of(batch))
-    learned = draw(jax.random.key(seed))
-    return learned._replace(neck={**learned.neck, "stats": measure_stats(islice(clips, STATS_CLIPS))})
+    drawn = draw_learned(config, jax.random.key(seed))
+    stats = measure_stats(islice(clips, STATS_CLIPS))
+    params = params_from_dict({**drawn, **pretrained, "stats": stats}, config)
+    return params._replace(trunk={})
 
 
 def make_batches(

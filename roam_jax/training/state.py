@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from roam_jax.config import TrainConfig
-from roam_jax.core.update import is_finite
-from roam_jax.training.parts import Learned, label_parts, part_rates
+from roam_jax.config import MetaConfig
+from roam_jax.tracking.params import Params
+from roam_jax.training.parts import label_parts, part_rates
+from roam_jax.trees import is_finite
 
 WARMUP_START = 0.05
 """rate of the first step of a warm-up, over the largest"""
@@ -23,20 +24,21 @@ class TrainState(NamedTuple):
 
     step: Int[Array, "*d"]
     """meta-gradients so far, those that were refused included"""
-    learned: Learned
+    learned: Params
+    """without the trunk"""
     opt_state: Any
     refused: Int[Array, "*d"]
     """meta-gradients that were not finite"""
     refused_in_a_row: Int[Array, "*d"]
 
 
-def make_state(learned: Learned, transform: optax.GradientTransformation) -> TrainState:
+def make_state(learned: Params, transform: optax.GradientTransformation) -> TrainState:
     """The state before the first step."""
     zero = jnp.zeros((), jnp.int32)
     return TrainState(zero, learned, transform.init(learned), zero, zero)
 
 
-def make_meta_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+def make_meta_optimizer(config: MetaConfig) -> optax.GradientTransformation:
     """Adam with a rate and a clip of their own for theta0, lambda0, omega, the neck and the trunk's learned stages.
 
     (Section 5) Clips are element-wise, by norm for neck and trunk. The neck's statistics are measured, and stay as they
@@ -62,7 +64,7 @@ def make_meta_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     return optax.partition(transforms, label_parts)
 
 
-def make_schedule(rate: float, config: TrainConfig) -> optax.Schedule:
+def make_schedule(rate: float, config: MetaConfig) -> optax.Schedule:
     """Rate by step: halved every few epochs (Section 5), or a cosine; in both after a linear warm-up."""
     warmup, total = config.warmup_steps, config.total_steps
     if config.schedule == "cosine":
@@ -76,7 +78,7 @@ def make_schedule(rate: float, config: TrainConfig) -> optax.Schedule:
     return lambda count: halved(count) * jnp.minimum(1.0, WARMUP_START + (1 - WARMUP_START) * count / warmup)
 
 
-def apply_gradient(state: TrainState, gradient: Learned, transform: optax.GradientTransformation) -> TrainState:
+def apply_gradient(state: TrainState, gradient: Params, transform: optax.GradientTransformation) -> TrainState:
     """The state after a step; a gradient that is not finite changes nothing but the counts."""
     fine = is_finite(gradient)
     updates, opt_state = transform.update(gradient, state.opt_state, state.learned)
@@ -88,8 +90,7 @@ def apply_gradient(state: TrainState, gradient: Learned, transform: optax.Gradie
     )
 
 
-def norms_of(gradient: Learned) -> dict[str, Float[Array, ""]]:
+def norms_of(gradient: Params) -> dict[str, Float[Array, ""]]:
     """Norm of the meta-gradient by part."""
-    neck = {name: part for name, part in gradient.neck.items() if name != "top"}
-    parts = {**gradient.meta._asdict(), "neck": neck, "top": gradient.neck.get("top", {})}
-    return {name: jnp.asarray(optax.tree.norm(part), jnp.float32) for name, part in parts.items()}
+    parts = ("theta0", "lambda0", "omega", "neck", "top")
+    return {name: jnp.asarray(optax.tree.norm(getattr(gradient, name)), jnp.float32) for name in parts}

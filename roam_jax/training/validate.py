@@ -7,16 +7,17 @@ from collections.abc import Sequence as ListOf
 from dataclasses import dataclass, field
 from itertools import islice
 
+import jax
 import numpy as np
 
 from roam_jax.checkpoints import Checkpoint
 from roam_jax.config import Config
-from roam_jax.core.meta import MetaLoss
+from roam_jax.core.meta import Unrolled
 from roam_jax.data.pipeline import ClipBatch, make_pipeline
 from roam_jax.data.sequences import Sequence
 from roam_jax.data.skipped import Skipped
+from roam_jax.tracking.params import Params
 from roam_jax.training.parallel import Trainer
-from roam_jax.training.parts import Learned
 
 FIRST_KEY = 2**30
 """number that stands for the step in the random keys of the first validation batch: no training step has it"""
@@ -29,7 +30,7 @@ Judge = Callable[[Checkpoint], dict[str, float]]
 class Validation:
     """What one validation found."""
 
-    losses: MetaLoss | None = None
+    losses: Unrolled | None = None
     """means over the held-out clips; None without any"""
     aucs: dict[str, float] = field(default_factory=dict)
     """success AUC by sequence"""
@@ -64,18 +65,18 @@ class Validation:
 def read_clips(
     held_out: ListOf[Sequence], config: Config, *, process: tuple[int, int], skipped: Skipped | None = None
 ) -> list[ClipBatch]:
-    """The same `train.validate_batches` batches for the whole run, this process's rows of them.
+    """The same `run.validate_batches` batches for the whole run, this process's rows of them.
 
     Raises:
         DataError: as from the iterator of `make_pipeline`.
     """
-    if not held_out or not config.train.validate_batches:
+    if not held_out or not config.run.validate_batches:
         return []
-    batches = make_pipeline(held_out, config, seed=config.train.split_seed, process=process, skipped=skipped)
-    return list(islice(batches, config.train.validate_batches))
+    batches = make_pipeline(held_out, config, seed=config.run.split_seed, process=process, skipped=skipped)
+    return list(islice(batches, config.run.validate_batches))
 
 
-def mean_losses(trainer: Trainer, learned: Learned, batches: ListOf[ClipBatch]) -> MetaLoss | None:
+def mean_losses(trainer: Trainer, learned: Params, batches: ListOf[ClipBatch]) -> Unrolled | None:
     """Mean losses over batches, with the same random numbers at each call. The program is that of training.
 
     Args:
@@ -86,4 +87,4 @@ def mean_losses(trainer: Trainer, learned: Learned, batches: ListOf[ClipBatch]) 
     losses = [
         trainer.fetch(trainer.gradient(learned, FIRST_KEY + index, batch)[1]) for index, batch in enumerate(batches)
     ]
-    return MetaLoss(*(np.mean(values, axis=0) for values in zip(*losses, strict=True))) if losses else None
+    return jax.tree.map(lambda *values: np.mean(values, axis=0), *losses) if losses else None

@@ -16,9 +16,9 @@ import pytest
 import safetensors.numpy
 import scipy.io
 
-from roam_jax.backbones import WeightsError, weights
-from roam_jax.backbones.lite import Lite
-from roam_jax.backbones.vgg import IMAGENET, OXFORD, Vgg
+from roam_jax.backbones import lite, weights
+from roam_jax.backbones.vgg import IMAGENET, OXFORD, Vgg, convert, load, names_of
+from roam_jax.backbones.weights import WeightsError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TRUNK = Vgg(10, 8, widths=(4, 6, 8, 8, 8))
@@ -32,7 +32,7 @@ def state():
 
 @pytest.fixture(scope="module")
 def tree(state):
-    return TRUNK.convert(state)
+    return convert(TRUNK, state)
 
 
 def convolutions(tree):
@@ -56,32 +56,32 @@ def test_both_torch_formats_hold_the_same(state):
 
 def test_safetensors(state, tree, tmp_path):
     safetensors.numpy.save_file({k: np.ascontiguousarray(v) for k, v in state.items()}, tmp_path / "vgg.safetensors")
-    assert_same(TRUNK.load(tmp_path / "vgg.safetensors"), tree)
+    assert_same(load(TRUNK, tmp_path / "vgg.safetensors"), tree)
 
 
 def test_npz_of_torch_names_and_of_our_own(state, tree, tmp_path):
     np.savez(tmp_path / "torch.npz", **state)
-    assert_same(TRUNK.load(tmp_path / "torch.npz"), tree)
+    assert_same(load(TRUNK, tmp_path / "torch.npz"), tree)
     np.savez(tmp_path / "own.npz", **{f"{a}/{b}": tree[a][b] for a in tree for b in tree[a]})
-    assert_same(TRUNK.load(tmp_path / "own.npz"), tree)
+    assert_same(load(TRUNK, tmp_path / "own.npz"), tree)
 
 
 def test_pickled_flax_parameters(tree, tmp_path):
     layers = {f"Conv_{n}": {"kernel": w, "bias": b} for n, (w, b) in enumerate(convolutions(tree).values())}
     (tmp_path / "vgg.ckpt").write_bytes(pickle.dumps({"VGG16_0": layers}, protocol=3))
-    assert_same(TRUNK.load(tmp_path / "vgg.ckpt"), tree)
+    assert_same(load(TRUNK, tmp_path / "vgg.ckpt"), tree)
 
 
 @pytest.mark.parametrize("old", [False, True])
 def test_matconvnet(tree, tmp_path, old):
-    cells = np.empty((1, len(TRUNK._names) + 1), object)
+    cells = np.empty((1, len(names_of(TRUNK.convolutions)) + 1), object)
     for n, (name, (w, b)) in enumerate(convolutions(tree).items()):
         parts = np.empty((1, 2), object)
         parts[0, 0], parts[0, 1] = w, b[None]
         cells[0, n] = {"name": name, "type": "conv"} | ({"filters": w, "biases": b} if old else {"weights": parts})
     cells[0, -1] = {"name": "relu", "type": "relu"}
     scipy.io.savemat(tmp_path / "vgg.mat", {"layers": cells})
-    assert_same(TRUNK.load(tmp_path / "vgg.mat"), tree, OXFORD)
+    assert_same(load(TRUNK, tmp_path / "vgg.mat"), tree, OXFORD)
 
 
 def test_matconvnet_in_hdf5(tree, tmp_path):
@@ -98,7 +98,7 @@ def test_matconvnet_in_hdf5(tree, tmp_path):
             cells[n, 0] = group.ref
     with open(tmp_path / "vgg.mat", "r+b") as raw:
         raw.write(b"MATLAB 7.3 MAT-file")
-    assert_same(TRUNK.load(tmp_path / "vgg.mat"), tree, OXFORD)
+    assert_same(load(TRUNK, tmp_path / "vgg.mat"), tree, OXFORD)
 
 
 @pytest.mark.parametrize("names", ["_W_1:0 _b_1:0", "/kernel:0 /bias:0"])
@@ -109,14 +109,14 @@ def test_keras_is_bgr(tree, tmp_path, names):
         for name, (w, b) in convolutions(tree).items():
             at = f"block{name[4]}_conv{name[6]}"
             file[f"{at}/{at}{kernel}"], file[f"{at}/{at}{bias}"] = w[:, :, ::-1] if name == "conv1_1" else w, b
-    assert_same(TRUNK.load(tmp_path / "vgg.h5"), tree, OXFORD)
+    assert_same(load(TRUNK, tmp_path / "vgg.h5"), tree, OXFORD)
 
 
 def test_hdf5_without_its_library_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     (tmp_path / "vgg.h5").write_bytes(b"anything")
     with pytest.raises(WeightsError, match="pip install h5py"):
-        TRUNK.load(tmp_path / "vgg.h5")
+        load(TRUNK, tmp_path / "vgg.h5")
 
 
 class Malice:
@@ -146,7 +146,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, kind):
     marker = tmp_path / "ran"
     path = write_hostile(tmp_path, kind, Malice(marker))
     with pytest.raises(WeightsError, match=r"x\.(pth|ckpt): the pickle wants posix\.mkdir, which is refused"):
-        TRUNK.load(path)
+        load(TRUNK, path)
     assert not marker.exists()
     pickle.loads(pickle.dumps(Malice(marker)))
     assert marker.exists(), "the payload itself works, so the refusal above means something"
@@ -155,14 +155,14 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, kind):
 def test_hostile_first_pickle_of_the_old_format_is_refused(tmp_path):
     (tmp_path / "x.pth").write_bytes(pickle.dumps(Malice(tmp_path / "ran"), protocol=2))
     with pytest.raises(WeightsError, match="refused"):
-        TRUNK.load(tmp_path / "x.pth")
+        load(TRUNK, tmp_path / "x.pth")
     assert not (tmp_path / "ran").exists()
 
 
 def test_object_arrays_in_a_pickle_are_refused(tmp_path):
     path = write_hostile(tmp_path, "ckpt", np.array([{}], dtype=object))
     with pytest.raises(WeightsError, match="'O8', which is refused"):
-        TRUNK.load(path)
+        load(TRUNK, path)
 
 
 @pytest.mark.parametrize(
@@ -203,27 +203,29 @@ def test_truncated_files_are_errors_of_one_kind(tmp_path, name, keep):
     content = (GOLDEN / name).read_bytes()
     (tmp_path / name).write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
     with pytest.raises(WeightsError, match=name):
-        TRUNK.load(tmp_path / name)
+        load(TRUNK, tmp_path / name)
 
 
 def test_wrong_shapes_and_missing_keys_are_named(state, tmp_path):
-    with pytest.raises(WeightsError, match=r"conv1_1/w has shape \(3, 3, 3, 4\), but .* needs \(3, 3, 3, 64\)"):
-        Vgg(10).convert(state)
+    with pytest.raises(WeightsError, match=r"conv1_1/b has shape \(4,\), but the backbone needs \(64,\)"):
+        convert(Vgg(10), state)
+    with pytest.raises(WeightsError, match=r"conv1_2/w has shape \(3, 3, 5, 4\), but .* needs \(3, 3, 4, 4\)"):
+        convert(TRUNK, {**state, "features.2.weight": np.zeros((4, 5, 3, 3))})
     broken = {key: value for key, value in state.items() if key != "features.7.bias"}
     with pytest.raises(WeightsError, match=r"no 'features\.7\.bias'"):
-        TRUNK.convert(broken)
+        convert(TRUNK, broken)
     with pytest.raises(WeightsError, match=r"features\.0\.weight has shape \(3,\), but the backbone needs 4 axes"):
-        TRUNK.convert({**state, "features.0.weight": np.zeros(3)})
+        convert(TRUNK, {**state, "features.0.weight": np.zeros(3)})
     with pytest.raises(WeightsError, match="any of the known names"):
-        TRUNK.convert({"layer": np.zeros(3)})
+        convert(TRUNK, {"layer": np.zeros(3)})
     with pytest.raises(WeightsError, match="conv1_1/b has values that are not finite"):
-        TRUNK.convert({**state, "features.0.bias": np.full(4, np.nan, np.float32)})
+        convert(TRUNK, {**state, "features.0.bias": np.full(4, np.nan, np.float32)})
     with np.load(GOLDEN / "lite_narrow.npz") as golden:
         small = {key.removeprefix("state/"): golden[key] for key in golden.files if key.startswith("state/")}
-    with pytest.raises(WeightsError, match=r"project/w has shape \(32, 8\), but the backbone needs \(32, 16\)"):
-        Lite().convert(pad_blocks(small))
+    with pytest.raises(WeightsError, match=r"stage0_block0/project/b has shape \(8,\), but .* needs \(16,\)"):
+        lite.convert(pad_blocks(small))
     with pytest.raises(WeightsError, match=r"_bn0 has shape \(32,\), but _conv_stem\.weight before it \(9, 3, 3, 3\)"):
-        Lite().convert({**small, "_conv_stem.weight": np.zeros((9, 3, 3, 3))})
+        lite.convert({**small, "_conv_stem.weight": np.zeros((9, 3, 3, 3))})
 
 
 def pad_blocks(small):
@@ -237,7 +239,7 @@ def pad_blocks(small):
 def test_unknown_formats_are_named(tmp_path):
     (tmp_path / "weights.onnx").write_bytes(b"")
     with pytest.raises(WeightsError, match=r"no reader for \.onnx; known: \.pth"):
-        TRUNK.load(tmp_path / "weights.onnx")
+        load(TRUNK, tmp_path / "weights.onnx")
 
 
 def make_source(content: bytes) -> weights.Source:

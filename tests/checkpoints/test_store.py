@@ -16,6 +16,7 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 
 import roam_jax.backbones
+from roam_jax import presets
 from roam_jax.checkpoints import store
 from roam_jax.checkpoints.manifest import digest_json
 from roam_jax.checkpoints.store import (
@@ -29,18 +30,17 @@ from roam_jax.checkpoints.store import (
     save_tree,
     shipped_names,
 )
-from roam_jax.config import Config
+from roam_jax.tracking.params import Params
 
 
 def make_tree() -> dict:
     rng = np.random.default_rng(0)
     return {
-        "meta": {
-            "theta0": {"cf": rng.normal(size=(5, 4, 3)).astype(np.float32), "bias": np.zeros(3, np.float32)},
-            "lambda0": np.full((2, 2), 3e-5, np.float32),
-            "step": np.array(7, np.int32),
-        },
-        "backbone": {"trunk": {"0": {"kernel": rng.normal(size=(3, 3, 2, 8)).astype(np.float32)}}, "neck": {}},
+        "theta0": {"cf": rng.normal(size=(5, 4, 3)).astype(np.float32), "bias": np.zeros(3, np.float32)},
+        "lambda0": {"cf": np.full((2, 2), 3e-5, np.float32)},
+        "omega": {"step": np.array(7, np.int32)},
+        "trunk": {"0": {"kernel": rng.normal(size=(3, 3, 2, 8)).astype(np.float32)}},
+        "neck": {},
     }
 
 
@@ -72,7 +72,7 @@ def saved(tmp_path: Path) -> Path:
 def test_round_trip(saved: Path) -> None:
     tree, metadata = load_tree(saved)
     assert_same(tree, make_tree())
-    assert tree["backbone"]["neck"] == {}
+    assert tree["neck"] == {}
     assert metadata == {"note": "ä", "list": [1, 2.5]}
     assert [path.name for path in saved.parent.iterdir()] == ["saved"]
 
@@ -112,21 +112,21 @@ def test_like_gives_the_structure(tmp_path: Path) -> None:
 
 def test_like_that_differs(saved: Path) -> None:
     for edit, words in {
-        ("shape", "meta/lambda0"): ("float32 of shape (2, 2)", "float32 of shape (2, 3)"),
-        ("dtype", "meta/lambda0"): ("float32 of shape (2, 2)", "float16 of shape (2, 2)"),
-        ("missing", "meta/omega"): ("has no", "float32 of shape (1,)"),
-        ("extra", "meta/step"): ("int32 of shape ()", "not expected"),
+        ("shape", "lambda0/cf"): ("float32 of shape (2, 2)", "float32 of shape (2, 3)"),
+        ("dtype", "lambda0/cf"): ("float32 of shape (2, 2)", "float16 of shape (2, 2)"),
+        ("missing", "omega/head"): ("has no", "float32 of shape (1,)"),
+        ("extra", "omega/step"): ("int32 of shape ()", "not expected"),
     }.items():
         like = make_tree()
         match edit[0]:
             case "shape":
-                like["meta"]["lambda0"] = np.zeros((2, 3), np.float32)
+                like["lambda0"]["cf"] = np.zeros((2, 3), np.float32)
             case "dtype":
-                like["meta"]["lambda0"] = np.zeros((2, 2), np.float16)
+                like["lambda0"]["cf"] = np.zeros((2, 2), np.float16)
             case "missing":
-                like["meta"]["omega"] = np.zeros(1, np.float32)
+                like["omega"]["head"] = np.zeros(1, np.float32)
             case "extra":
-                del like["meta"]["step"]
+                del like["omega"]["step"]
         with pytest.raises(CheckpointError) as caught:
             load_tree(saved, like=like)
         message = str(caught.value)
@@ -163,16 +163,16 @@ def test_every_missing_file_is_found(saved: Path) -> None:
 
 def test_arrays_that_are_not_those_of_the_manifest(saved: Path) -> None:
     """The digests of the files agree, those of the leaves do not: what orbax gives back is checked as well."""
-    key = "meta/lambda0"
+    key = "lambda0/cf"
     whole = shutil.copytree(saved, saved.with_name("whole"))
     sign_again(saved, lambda manifest: manifest["leaves"][key].update(sha256="0" * 64))
-    with pytest.raises(CheckpointError, match=r"'meta/lambda0' \(float32 of shape \(2, 2\)\).* is damaged"):
+    with pytest.raises(CheckpointError, match=r"'lambda0/cf' \(float32 of shape \(2, 2\)\).* is damaged"):
         load_tree(saved)
     sign_again(saved, lambda manifest: manifest["leaves"][key].update(shape=[4]))
     with pytest.raises(CheckpointError, match=r"it is float32 of shape \(2, 2\), and was float32 of shape \(4,\)"):
         load_tree(saved)
     sign_again(saved, lambda manifest: manifest["leaves"].pop(key))
-    with pytest.raises(CheckpointError, match="'meta/lambda0' is in one"):
+    with pytest.raises(CheckpointError, match="'lambda0/cf' is in one"):
         load_tree(saved)
 
     shutil.rmtree(whole / "arrays" / "state")
@@ -199,8 +199,8 @@ def places(value, path=()):
 @pytest.mark.parametrize("wrong", ["ten", None, [], {}, -1, 1e400, True, {"x": 1}, [["x"]], "remove", "add"])
 def test_a_manifest_that_is_signed_but_wrong_is_one_sentence(tmp_path: Path, wrong) -> None:
     """Whatever its digest says: wrong types, missing and unknown keys, anywhere."""
-    tree = {"meta": {"a": np.ones(2, np.float32), "b": np.zeros((0, 3), np.float32)}, "backbone": {"neck": {}}}
-    save_checkpoint(tmp_path / "c", Checkpoint(Config.tiny(), tree, ""), trunk_source="")
+    tree = {"omega": {"a": np.ones(2, np.float32), "b": np.zeros((0, 3), np.float32)}, "trunk": {"0": {}}}
+    save_checkpoint(tmp_path / "c", Checkpoint(presets.tiny(), tree, ""), trunk_source="")
     original = json.loads((tmp_path / "c" / "manifest.json").read_text())
     original["metadata"]["trunk_reference"] = None
     said = []
@@ -232,7 +232,7 @@ def test_a_manifest_that_is_signed_but_wrong_is_one_sentence(tmp_path: Path, wro
 
 
 def test_parts_that_are_in_each_other(saved: Path) -> None:
-    for name in ("meta/lambda0", "meta/lambda0/deeper", "backbone"):
+    for name in ("lambda0/cf", "lambda0/cf/deeper", "trunk"):
         sign_again(saved, lambda manifest, name=name: manifest.update(empty=[name]))
         with pytest.raises(CheckpointError, match=f"{name}' beside another part of that name"):
             load_tree(saved)
@@ -245,7 +245,7 @@ def test_a_manifest_that_is_nested_without_end(saved: Path) -> None:
 
 
 def test_settings_out_of_range_are_no_checkpoint(tmp_path: Path) -> None:
-    values = Config.tiny().to_dict()
+    values = presets.tiny().to_dict()
     values["online"]["tau"] = 0
     save_tree(tmp_path / "c", {"a": np.ones(1)}, metadata={"config": values})
     for read in (load_checkpoint, load_config):
@@ -364,7 +364,7 @@ def test_digest_tree_sees_keys_shapes_dtypes_and_values() -> None:
 
 
 def test_checkpoint_round_trip(tmp_path: Path) -> None:
-    written = Checkpoint(Config.lite(), make_tree(), "# Größe\n")
+    written = Checkpoint(presets.lite(), make_tree(), "# Größe\n")
     save_checkpoint(tmp_path / "c", written)
     read = load_checkpoint(tmp_path / "c")
     assert read.config == written.config
@@ -376,15 +376,17 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
 
 def test_trunk_by_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = make_tree()
-    save_checkpoint(tmp_path / "c", Checkpoint(Config.lite(), tree, ""), trunk_source="lite weights by pip")
-    assert "trunk" in tree["backbone"]
-    assert "trunk" not in load_tree(tmp_path / "c")[0]["backbone"]
+    save_checkpoint(tmp_path / "c", Checkpoint(presets.lite(), tree, ""), trunk_source="lite weights by pip")
+    assert "trunk" in tree
+    assert "trunk" not in load_tree(tmp_path / "c")[0]
 
-    trunk = make_tree()["backbone"]["trunk"]
+    trunk = make_tree()["trunk"]
     configs = []
-    monkeypatch.setattr(roam_jax.backbones, "load_trunk", lambda config: configs.append(config) or trunk)
+    monkeypatch.setattr(
+        roam_jax.backbones, "load_trunk", lambda config: configs.append(config) or {"trunk": trunk, "top": {}}
+    )
     assert_same(load_checkpoint(tmp_path / "c").params, tree)
-    assert configs == [Config.lite()]
+    assert configs == [presets.lite()]
     assert load_checkpoint(tmp_path / "c", weights="mine.pth").config.backbone.weights == "mine.pth"
     assert configs.pop().backbone.weights == "mine.pth"
     trunk["0"]["kernel"][0, 0, 0, 0] += 1
@@ -398,10 +400,10 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(name in str(caught.value) for name in shipped_names() or ["none"])
 
     monkeypatch.setattr(store, "__file__", str(tmp_path / "store.py"))
-    save_checkpoint(tmp_path / "small", Checkpoint(Config.tiny(), make_tree(), "card"))
+    save_checkpoint(tmp_path / "small", Checkpoint(presets.tiny(), make_tree(), "card"))
     (tmp_path / "not_one").mkdir()
     assert shipped_names() == ("small",)
-    assert load_checkpoint("small").config == Config.tiny()
+    assert load_checkpoint("small").config == presets.tiny()
     with pytest.raises(CheckpointError, match=r"\(small\)"):
         load_checkpoint("large")
 
@@ -417,7 +419,7 @@ def test_a_tree_is_no_tracker(saved: Path, tmp_path: Path) -> None:
 def test_shipped_checkpoints_load() -> None:
     for name in shipped_names():
         checkpoint = load_checkpoint(name)
-        assert {"meta", "backbone"} <= set(checkpoint.params)
+        assert set(checkpoint.params) == set(Params._fields)
         assert checkpoint.card.strip()
         checkpoint.config.check()
 
@@ -434,4 +436,4 @@ def test_survives_git_and_stays_silent(saved: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program, str(clone / "lite")], capture_output=True, text=True
     )
-    assert (done.stdout.strip(), done.stderr, done.returncode) == ("2", "", 0)
+    assert (done.stdout.strip(), done.stderr, done.returncode) == ("5", "", 0)

@@ -12,8 +12,8 @@ MAPS = [(8, 8), (7, 7), (6, 9), (4, 4)]
 
 
 def inputs(height, width):
-    keys = jax.random.split(jax.random.key(0), 2)
-    return jax.random.normal(keys[0], (2, height, width, 3)), jax.random.normal(keys[1], (5, 5, 3, 2))
+    rng = np.random.default_rng(0)
+    return tuple(jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((2, height, width, 3), (5, 5, 3, 2)))
 
 
 @pytest.mark.parametrize("canvas", [5, 11])  # the larger one is larger than some of the maps
@@ -23,14 +23,10 @@ def test_both_methods_agree_in_values_and_gradients(height, width, canvas):
     phi = jnp.array([5.0, 3.0]) if canvas == 5 else jnp.array([7.0, 11.0])
 
     def run(method):
-        def loss(features, filters):
-            out = correlate(features, filters, phi, canvas, method)
-            return jnp.sum(jnp.sin(out)), out
+        out, pull = jax.vjp(lambda *args: correlate(*args, phi, canvas, method), features, filters)
+        return out, *pull(jnp.cos(out))
 
-        (_, out), gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(features, filters)
-        return out, *gradients
-
-    for ours, theirs in zip(run("spectral"), run("direct"), strict=True):
+    for ours, theirs in zip(*jax.jit(lambda: (run("spectral"), run("direct")))(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from roam_jax.config import Config
+from roam_jax import presets
 from roam_jax.data.builder import (
     RECORD_FRAMES,
     STILLS,
@@ -56,7 +56,7 @@ def test_there_and_back(tmp_path):
 def test_clip_of_a_prepared_sequence(tmp_path):
     written = make_sequences()
     read = read_prepared(prepare_sequences(written, tmp_path / "set"))
-    clips = [sample_clip(data[0], Config.tiny(), rng=np.random.default_rng(2)) for data in (written, read)]
+    clips = [sample_clip(data[0], presets.tiny(), rng=np.random.default_rng(2)) for data in (written, read)]
     np.testing.assert_array_equal(clips[0].boxes_cxcywh, clips[1].boxes_cxcywh)
     assert np.abs(clips[0].patches.astype(int) - clips[1].patches).mean() < 4
 

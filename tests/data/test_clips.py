@@ -5,25 +5,25 @@ import dataclasses
 import numpy as np
 import pytest
 
-from roam_jax.config import Config
+from roam_jax import presets
+from roam_jax.config import ClipsConfig, UnrollConfig
 from roam_jax.data.clips import (
     choose_frames,
     coarsen,
     colour_matrix,
-    first_frame_zooms,
     motion_kernel,
     sample_clip,
 )
 from roam_jax.data.sequences import DataError, Sequence
-from roam_jax.tracking.crop import FILL_RGB
+from roam_jax.patches.crop import FILL_RGB
+from roam_jax.patches.stretch import stretch_factors
 
-LENGTHS = {"updates": 4, "look_ahead": 5, "scale": 0.2, "stretch": 0.1, "max_stride": 3}
-PLAIN = {**LENGTHS, "coarse": 0.0, "flip": 0.0, "grey": 0.0, "colour": 0.0, "blur": 0.0}
+LENGTHS = UnrollConfig(updates=4, look_ahead=5)
+PLAIN = ClipsConfig(shift=0.36, scale=0.2, stretch=0.1, max_stride=3, flip=0.0, grey=0.0, colour=0.0, blur=0.0)
 
 
-def configure(**train):
-    config = Config.lite()
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, **{**PLAIN, **train}))
+def configure(**clips):
+    return dataclasses.replace(presets.lite(), clips=dataclasses.replace(PLAIN, **clips), unroll=LENGTHS)
 
 
 def measure(patch, colour):
@@ -73,7 +73,7 @@ def test_first_frame_samples(rectangles):
     np.testing.assert_allclose(clip.boxes_cxcywh[:9, 2:], expected, rtol=1e-6)
     np.testing.assert_array_equal(clip.boxes_cxcywh[:9, :2], 0)
     assert np.prod(clip.boxes_cxcywh[4, 2:]) == pytest.approx(config.model.target_side_patch**2)
-    np.testing.assert_allclose(first_frame_zooms((1.0, 2.0)), [(1, 1), (2, 0.5), (2, 2), (4, 1)])
+    np.testing.assert_allclose(stretch_factors((1.0, 2.0)), [(1, 1), (2, 0.5), (2, 2), (4, 1)])
 
 
 def test_frames_are_shifted_and_scaled_within_limits(rectangles):
@@ -93,7 +93,7 @@ def test_frames_are_shifted_and_scaled_within_limits(rectangles):
 
 
 def test_clip_is_a_function_of_the_generator(rectangles):
-    config = Config.lite()
+    config = presets.lite()
     first, again, other = (sample_clip(rectangles(40), config, rng=np.random.default_rng(s)) for s in (5, 5, 6))
     np.testing.assert_array_equal(first.patches, again.patches)
     np.testing.assert_array_equal(first.boxes_cxcywh, again.boxes_cxcywh)
@@ -209,8 +209,7 @@ def test_blur_of_some_frames_only(rectangles):
     clip = sample_clip(rectangles(1), config, rng=np.random.default_rng(0)).patches
     changed = (clip[9:] != clip[4]).any(axis=(1, 2, 3))
     assert 1 <= changed.sum() <= 14
-    sharp = sample_clip(rectangles(1), dataclasses.replace(config, train=configure(shift=0.0).train),
-                        rng=np.random.default_rng(0)).patches  # fmt: skip
+    sharp = sample_clip(rectangles(1), configure(shift=0.0), rng=np.random.default_rng(0)).patches
     np.testing.assert_array_equal(clip[:9], sharp[:9])
 
 
@@ -249,8 +248,8 @@ def test_a_box_beside_its_image_is_not_learned_from(rectangles):
     boxes[[2, 5], :2] = [[5000, 10], [-600, 10]]
     sequence = dataclasses.replace(sequence, boxes_xywh=boxes)
     for seed in range(8):
-        clip = sample_clip(sequence, Config.tiny(), rng=np.random.default_rng(seed))
+        clip = sample_clip(sequence, presets.tiny(), rng=np.random.default_rng(seed))
         assert (clip.patches.reshape(len(clip.patches), -1).std(axis=1) > 5).all()
     boxes[:, 0] = 5000
     with pytest.raises(DataError, match="sequence rectangle should show its object"):
-        sample_clip(dataclasses.replace(sequence, boxes_xywh=boxes), Config.tiny(), rng=np.random.default_rng(0))
+        sample_clip(dataclasses.replace(sequence, boxes_xywh=boxes), presets.tiny(), rng=np.random.default_rng(0))

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
+from roam_jax import presets
 from roam_jax.backbones import make_backbone
-from roam_jax.config import Config
 from roam_jax.data import features
 from roam_jax.data.features import cache_features, cached_batches, describe_features, make_extract
 from roam_jax.data.pipeline import make_pipeline
@@ -20,11 +20,11 @@ FIRST, CLIPS = 9, 7
 WEIGHTS = {"synthetic": 1.0}
 
 
-def change(config, **changes):
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, **changes))
+def change(config, section, **changes):
+    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **changes)})
 
 
-CONFIG = change(Config.tiny(), batch=6)
+CONFIG = change(presets.tiny(), "meta", batch=6)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def rows_of(batches):
 
 
 def test_clips_are_those_of_the_pipeline(cache, sequences):
-    live = make_pipeline(sequences, change(CONFIG, batch=CLIPS), seed=5)
+    live = make_pipeline(sequences, change(CONFIG, "meta", batch=CLIPS), seed=5)
     clips = next(live)
     batches = take(7, cache)
     by_name = {boxes.tobytes(): patches for patches, boxes in zip(*clips, strict=True)}
@@ -149,7 +149,7 @@ def test_processes_share_the_work(cache, sequences, tmp_path):
 
 
 def test_fewer_frames_are_a_random_choice_in_order(cache):
-    short = change(CONFIG, updates=1, look_ahead=3)
+    short = change(CONFIG, "unroll", updates=1, look_ahead=3)
     whole = {batch.levels[1][row, :FIRST].tobytes(): (batch, row) for batch in take(2, cache) for row in range(6)}
     choices = set()
     for batch in take(7, cache, short):
@@ -165,10 +165,10 @@ def test_fewer_frames_are_a_random_choice_in_order(cache):
 
 
 def test_more_frames_are_an_error(cache, sequences):
-    long = change(CONFIG, updates=3)
-    with pytest.raises(DataError, match=r"train.clip_frames is 4 there, not 6"):
+    long = change(CONFIG, "unroll", updates=3)
+    with pytest.raises(DataError, match=r"clip_frames is 4 there, not 6"):
         take(1, cache, long)
-    short = change(CONFIG, updates=1)
+    short = change(CONFIG, "unroll", updates=1)
     fill(cache, sequences, config=short)
     with pytest.raises(DataError, match=r"lacks 1 of 8 clips.* a configuration with 2 cannot"):
         fill(cache, sequences, config=short, clips=CLIPS + 1)
@@ -177,8 +177,8 @@ def test_more_frames_are_an_error(cache, sequences):
 @pytest.mark.parametrize(
     ("manifest", "message"),
     [
-        (describe(change(CONFIG, colour=0.5)), "train.colour is 0.2 there, not 0.5"),
-        (describe(dataclasses.replace(CONFIG, online=dataclasses.replace(CONFIG.online, aspects=(1.0,)))), "aspects"),
+        (describe(change(CONFIG, "clips", colour=0.5)), "clips.colour is 0.2 there, not 0.5"),
+        (describe(change(CONFIG, "model", aspects=(1.0,))), "model.aspects"),
         (describe(seed=6), "seed is 5 there, not 6"),
         (describe(trunk="u" * 64), "trunk is t{12} there, not u{12}$"),
         ({**describe(), "new": 1}, "new is None there, not 1"),
@@ -190,8 +190,18 @@ def test_another_configuration_is_refused(cache, sequences, manifest, message):
             use()
 
 
+@pytest.mark.parametrize("section", ["backbone", "model", "clips"])
+def test_every_field_of_what_features_follow_from_is_in_the_manifest(section):
+    """Those that are added later too."""
+    manifest = describe()
+    for name, value in vars(getattr(CONFIG, section)).items():
+        other = value + {str: "x", tuple: (0.5,)}.get(type(value), 1)
+        changed = describe(change(CONFIG, section, **{name: other}))
+        assert [key for key in changed if changed[key] != manifest[key]] == [f"{section}.{name}"]
+
+
 def test_what_does_not_change_the_features_is_accepted(cache):
-    other = change(CONFIG, batch=2, model_rate=1.0, updates=4, look_ahead=1)
+    other = change(change(CONFIG, "meta", batch=2, model_rate=1.0), "unroll", updates=4, look_ahead=1)
     assert len(take(2, cache, other)) == 2
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from roam_jax.config import Config
+from roam_jax import presets
 from roam_jax.data import mix
 from roam_jax.data.mix import Source, SourceError, load_mix, parse_source, whole_name
 from roam_jax.data.pipeline import make_pipeline
@@ -146,8 +146,8 @@ def test_weights_fit_the_sequences_to_learn_from(folders):
     assert 0 < len(parts.held_out) < 8
     assert set(parts.weights) == {sequence.source for sequence in parts.train}
     assert sum(parts.weights.values()) == pytest.approx(1.0)
-    (batch,) = itertools.islice(make_pipeline(parts.train, Config.tiny(), seed=0, weights=parts.weights), 1)
-    assert batch.patches.shape[0] == Config.tiny().train.batch
+    (batch,) = itertools.islice(make_pipeline(parts.train, presets.tiny(), seed=0, weights=parts.weights), 1)
+    assert batch.patches.shape[0] == presets.tiny().meta.batch
 
 
 def test_sequences_that_never_show_their_object_are_left_out(folders):

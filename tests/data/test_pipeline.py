@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from roam_jax.config import Config
+from roam_jax import presets
 from roam_jax.data.pipeline import make_pipeline
 from roam_jax.data.sequences import DataError
 from roam_jax.data.synthetic import synthetic_sequence
@@ -22,7 +22,7 @@ def sources(**counts):
 
 
 def take(count, sequences, config=None, **options):
-    return list(itertools.islice(make_pipeline(sequences, config or Config.tiny(), **{"seed": 3, **options}), count))
+    return list(itertools.islice(make_pipeline(sequences, config or presets.tiny(), **{"seed": 3, **options}), count))
 
 
 def assert_same(first, second):
@@ -56,8 +56,8 @@ def test_steps_and_epochs_differ():
 
 
 def test_processes_share_the_rows_of_a_batch():
-    config = Config.tiny()
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, batch=6))
+    config = presets.tiny()
+    config = dataclasses.replace(config, meta=dataclasses.replace(config.meta, batch=6))
     data = sources(a=3, b=2)
     whole = take(5, data, config)
     parts = [take(3, data, config, process=(index, 3), start_step=2) for index in range(3)]
@@ -73,9 +73,9 @@ def test_mixture(rectangles):
     grounds = {"a": (10, 10, 10), "b": (90, 90, 90), "c": (170, 170, 170)}
     data = [rectangles(6, source=name, ground=ground) for name, ground in grounds.items()]
     data.append(dataclasses.replace(data[0], name="second of a"))
-    config = Config.tiny()
-    train = dataclasses.replace(config.train, colour=0.0, grey=0.0, blur=0.0, shift=0.0)
-    config = dataclasses.replace(config, train=train)
+    config = presets.tiny()
+    clips = dataclasses.replace(config.clips, colour=0.0, grey=0.0, blur=0.0, shift=0.0)
+    config = dataclasses.replace(config, clips=clips)
 
     def shares(**options):
         batches = take(12, data, config, n_threads=0, **options)
@@ -97,13 +97,13 @@ def test_mixture(rectangles):
 )
 def test_wrong_weights(weights, message):
     with pytest.raises(DataError, match=message):
-        make_pipeline(sources(a=1, b=1), Config.tiny(), seed=0, weights=weights)
+        make_pipeline(sources(a=1, b=1), presets.tiny(), seed=0, weights=weights)
 
 
 def test_sequences_without_object(rectangles):
     empty = dataclasses.replace(rectangles(4), visible=np.zeros(4, bool))
     with pytest.raises(DataError, match="none shows its object"):
-        make_pipeline([empty], Config.tiny(), seed=0)
+        make_pipeline([empty], presets.tiny(), seed=0)
     assert len(take(2, [empty, rectangles(4)])) == 2
 
 

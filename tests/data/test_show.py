@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from roam_jax.config import Config
+from roam_jax import presets
 from roam_jax.data.pipeline import make_pipeline
 from roam_jax.data.sequences import DataError
 from roam_jax.data.show import STRIP, draw_batch, draw_sample
@@ -31,7 +31,7 @@ def test_box_and_label_are_seen_on_any_colour(ground):
 
 
 def test_batch(tmp_path):
-    config = Config.tiny()
+    config = presets.tiny()
     batch = next(make_pipeline([synthetic_sequence(0, length=8, height=80, width=80)], config, seed=0))
     draw_batch(batch, config, tmp_path / "batch.png")
     sheet = cv2.imread(str(tmp_path / "batch.png"))

@@ -10,7 +10,7 @@ import logging
 import numpy as np
 import pytest
 
-from roam_jax.config import Config
+from roam_jax import presets
 from roam_jax.data.mix import load_mix, parse_source
 from roam_jax.data.pipeline import ATTEMPTS, make_pipeline
 from roam_jax.data.sequences import DataError, Frames
@@ -50,7 +50,7 @@ def broken(sequences, number=1, first=0):
 
 
 def take(sequences, skipped=None, start=0, **options):
-    batches = make_pipeline(sequences, Config.tiny(), seed=3, skipped=skipped, start_step=start, **options)
+    batches = make_pipeline(sequences, presets.tiny(), seed=3, skipped=skipped, start_step=start, **options)
     return list(itertools.islice(batches, STEPS - start))
 
 

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 import pytest
 
+from roam_jax import presets
 from roam_jax.checkpoints import Checkpoint
-from roam_jax.config import Config
 from roam_jax.data.layouts import read_layout
 from roam_jax.evaluation.compare import Results, compare
 from roam_jax.evaluation.protocols import protocol_of
@@ -172,7 +172,7 @@ def test_our_tracker_runs_in_its_experiments(
     toolkit: SimpleNamespace, otb: Path, got: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Unchanged, with what it passes: files, boxes of float64, for OTB counted from 1."""
-    config = Config.tiny()
+    config = presets.tiny()
     params = jax.jit(lambda key: init_params(config, key=key))(jax.random.key(0))
     checkpoint = Checkpoint(config, jax.tree.map(np.asarray, params_to_dict(params)), "")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import jax
@@ -7,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from roam_jax import presets
 from roam_jax.checkpoints import Checkpoint
-from roam_jax.config import Config
 from roam_jax.data.sequences import DataError, Frames, Sequence
 from roam_jax.evaluation.formats import Run
-from roam_jax.evaluation.lockstep import track_in_lockstep
+from roam_jax.evaluation.lockstep import lane_programs, track_in_lockstep
 from roam_jax.evaluation.runner import track_here
+from roam_jax.tracking.host import HostCrop
+from roam_jax.tracking.online import Online, Prediction, TrackerState
 from roam_jax.tracking.params import init_params, params_to_dict
 from roam_jax.tracking.tracker import Tracker
 
@@ -48,10 +51,10 @@ def draw_sequence(name: str, length: int, size_wh: tuple[int, int], step: tuple[
 @pytest.fixture(scope="module")
 def tracker() -> Tracker:
     """Random parameters, with a first step and updates that are large enough to change the model."""
-    config = Config.tiny()
+    config = presets.tiny()
     params = jax.jit(lambda key: init_params(config, key=key))(jax.random.key(0))
-    head = {**params.meta.omega["head"], "b": jnp.full(1, -5.0)}
-    params = params._replace(meta=params.meta._replace(omega={**params.meta.omega, "head": head}))
+    head = {**params.omega["head"], "b": jnp.full(1, -5.0)}
+    params = params._replace(omega={**params.omega, "head": head})
     return Tracker(Checkpoint(config, jax.tree.map(np.asarray, params_to_dict(params)), ""), crop="host")
 
 
@@ -81,6 +84,35 @@ def test_lockstep_is_one_by_one(tracker: Tracker, sequences: list[Sequence]) -> 
         assert (other.seconds > 0).all()
     moved = [alone[name].boxes_xywh for name in ("a", "bb", "eeeee")]
     assert all(np.abs(boxes - boxes[0]).max() > 1 for boxes in moved)
+
+
+def test_the_program_without_the_update_is_the_tracker_without_updates(
+    tracker: Tracker, sequences: list[Sequence]
+) -> None:
+    """Also where an update is due: which frames that are, only the other program knows."""
+    config, programs, crop = tracker.config, lane_programs(tracker.online), HostCrop(tracker.config)
+    still = Online(replace(config, online=replace(config.online, updates=False)))
+    first, second = sequences[0].frames[0], sequences[0].frames[1]
+    start = programs.start(tracker.params, *crop.first(first, sequences[0].boxes_xywh[0]))
+    start = start._replace(frame=jnp.int32(config.online.tau - 1))
+    patches = crop.search(second, np.asarray(start.box_cxcywh))
+    expected, prediction = jax.jit(still.step_patches)(tracker.params, start, patches)
+
+    def run(program: Callable) -> tuple[TrackerState, Prediction]:
+        both = jax.tree.map(lambda x: jnp.stack([x, x]), start)
+        found = program(tracker.params, both, np.stack([patches, patches]))
+        return jax.tree.map(lambda x: x[1], found)
+
+    followed, found = run(programs.follow)
+    for ours, theirs in zip(jax.tree.leaves((followed, found)), jax.tree.leaves((expected, prediction)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+    assert int(followed.memory.written) == 1
+    updated, found = run(programs.update)
+    np.testing.assert_allclose(found.box_cxcywh, prediction.box_cxcywh, atol=0.02)
+    parts = zip(*map(jax.tree.leaves, (start.model, followed.model, updated.model)), strict=True)
+    for before, kept, changed in parts:
+        np.testing.assert_array_equal(kept, before)
+        assert np.any(changed != before)
 
 
 def test_broken_sequences_do_not_stop_the_others(tracker: Tracker, sequences: list[Sequence]) -> None:

@@ -8,8 +8,9 @@ first frame by 2e-2, because conjugate gradients amplify rounding.
 
 from __future__ import annotations
 
-import dataclasses
 import sys
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,21 +18,23 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from roam_jax.backbones import make_backbone
+from roam_jax import presets
 from roam_jax.checkpoints import load_checkpoint
-from roam_jax.config import Config
-from roam_jax.core.losses import tracking_losses
-from roam_jax.core.samples import filter_size_of, samples_of
-from roam_jax.core.update import first_update, initial_rates, loss_and_gradient, update
-from roam_jax.tracking.online import Online
-from roam_jax.tracking.params import params_from_dict
+from roam_jax.core.losses import measure_terms
+from roam_jax.core.meta import MetaParams
+from roam_jax.core.samples import filter_size_of, make_samples
+from roam_jax.patches.crop import crop_device
+from roam_jax.tracking.online import Online, first_rois, search_rois
+from roam_jax.tracking.params import Params, params_from_dict
 from roam_jax.training.episodes import clip_meta_loss
-from roam_jax.training.parts import Learned
 
 SIDE = 224
 FIRST, LATER = 9, 20
 ITERATIONS = 2
-BOX = np.array([100.0, 80.0, 60.0, 40.0], np.float32)
+BOX_CXCYWH = np.array([130.0, 100.0, 60.0, 40.0], np.float32)
+
+compiled = partial(jax.jit, compiler_options={"xla_backend_optimization_level": "1"})
+"""most of the time goes into compiling; at level 0 it is half of it, and rounding is three times that of others"""
 
 
 def draw(seed: int, height: int, width: int) -> np.ndarray:
@@ -44,68 +47,77 @@ def draw(seed: int, height: int, width: int) -> np.ndarray:
     return (total // 256).astype(np.uint8)
 
 
+def flatten(tree: Any) -> jax.Array:
+    """All numbers of a pytree."""
+    return ravel_pytree(tree)[0]
+
+
 def compute() -> dict[str, np.ndarray]:
     """All groups of numbers by name."""
     checkpoint = load_checkpoint("lite")
-    config = checkpoint.config.check()
-    backbone, params = make_backbone(config), params_from_dict(checkpoint.params, config)
-    meta = params.meta
-    patches = np.stack([draw(seed, SIDE, SIDE) for seed in range(FIRST + LATER)])
+    config = replace(checkpoint.config, implicit=replace(checkpoint.config.implicit, iterations=ITERATIONS))
+    online, params = Online(config), params_from_dict(checkpoint.params, config)
+    backbone, method, meta, count = online.backbone, online.method, params.meta, FIRST + LATER
     rng = np.random.default_rng(0)
-    boxes = np.concatenate([rng.uniform(-40, 40, (len(patches), 2)), rng.uniform(40, 60, (len(patches), 2))], axis=1)
+    boxes = np.concatenate([rng.uniform(-40, 40, (count, 2)), rng.uniform(40, 60, (count, 2))], axis=1)
     boxes = jnp.asarray(boxes, jnp.float32)
-    phi = filter_size_of(boxes[0, 2:], config)
     found: dict[str, Any] = {}
 
-    features = jax.jit(backbone.features)(params.backbone, patches)
-    found["features"] = features[:2, ::3, ::3]
-    first, later = (samples_of(features[part], boxes[part], config) for part in (slice(FIRST), slice(FIRST, None)))
-    found["losses"] = jnp.stack(
-        jax.jit(tracking_losses, static_argnums=(3, 4))(meta.theta0, first, phi, config.model, config.loss)
-    )
-    loss, gradient = jax.jit(loss_and_gradient, static_argnums=(3, 4))(meta.theta0, first, phi, config, None)
-    found["update loss"], found["gradient"] = loss, ravel_pytree(gradient)[0]
-    found["lambda0"] = ravel_pytree(initial_rates(meta, config))[0]
-
-    few = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, implicit_iterations=ITERATIONS))
-
-    @jax.jit
-    def adapt(meta, first, later):
-        start, _ = first_update(meta, meta.theta0, first, phi, few)
-        return start, update(meta.omega, start, later, phi, few)
-
-    start, (after, loss) = adapt(meta, first, later)
-    found["theta after the first frame"], found["theta after an update"] = (
-        ravel_pytree(start.theta)[0],
-        ravel_pytree(after.theta)[0],
-    )
-    found["rates"], found["loss before an update"] = ravel_pytree(after.rates)[0], loss
-
-    online = Online(few, backbone)
+    # The patches of all parts at once, so that the backbone is compiled once.
     images = [draw(100, 240, 320), draw(101, 240, 320) // 4 + draw(100, 240, 320) // 4 * 3]
-    state = jax.jit(online.start)(params, images[0], jnp.asarray(BOX))
-    state, prediction = jax.jit(online.step)(params, state, images[1])
+    crop = compiled(jax.vmap(crop_device, (None, 0, None)), static_argnums=2)
+    patches = [np.stack([draw(seed, SIDE, SIDE) for seed in range(count)])]
+    for image, rois in zip(images, (first_rois(BOX_CXCYWH, config), search_rois(BOX_CXCYWH, config)), strict=True):
+        patches.append(crop(image, jax.tree.map(jnp.asarray, rois), SIDE))
+
+    @compiled
+    def extract(params: Params, patches: jax.Array) -> Any:
+        seen = backbone.trunk(params.backbone, patches)
+        features = backbone.neck(params.backbone, seen)
+        return tuple(level[:count] for level in seen), jnp.split(features, (count, count + FIRST))
+
+    levels, (drawn, started, searched) = extract(params, jnp.concatenate(patches))
+    found["features"] = drawn[:2, ::3, ::3]
+
+    @compiled
+    def measure(meta: MetaParams, features: jax.Array) -> Any:
+        first, later = (
+            make_samples(features[part], boxes[part], method.geometry) for part in (slice(FIRST), slice(FIRST, None))
+        )
+        phi = filter_size_of(boxes[0, 2:], method.geometry)
+        terms = measure_terms(meta.theta0, first, phi, method.meta)
+        loss, gradient = jax.value_and_grad(method.loss_on(first, phi, None))(meta.theta0)
+        start, _ = method.start(meta, meta.theta0, first, phi)
+        after, loss_before = method.update(meta.omega, start, later, phi)
+        return {
+            "losses": jnp.stack([terms[name] for name in ("response", "box", "peak", "giou")]),
+            "update loss": loss,
+            "gradient": flatten(gradient),
+            "lambda0": flatten(method.first_rates(meta.lambda0)),
+            "theta after the first frame": flatten(start.theta),
+            "theta after an update": flatten(after.theta),
+            "rates": flatten(after.rates),
+            "loss before an update": loss_before,
+        }
+
+    found |= measure(meta, drawn)
+
+    state = compiled(online.start_features)(params, started, jnp.asarray(BOX_CXCYWH), jnp.array([320.0, 240.0]))
+    _, prediction = compiled(online.step_features)(params, state, searched)
     found["box"], found["score"] = prediction.box_cxcywh, prediction.score
 
-    train = dataclasses.replace(
-        Config.preset("lite-optimizer").train, updates=2, look_ahead=10, model_rate=1.0, lambda_rate=1.0,
-        neck_rate=1.0, top_rate=1.0,
-    )  # fmt: skip
-    config = dataclasses.replace(few, train=train)
-    levels = tuple(backbone.trunk(params.backbone, patches))
-    learned = Learned(meta, params.backbone["neck"])
-    grad = jax.jit(jax.grad(lambda *a: clip_meta_loss(*a, backbone, config, key=jax.random.key(0)), has_aux=True))
-    meta_gradient, losses = grad(learned, levels, boxes)
-    found["meta loss"] = losses.total
-    neck = dict(meta_gradient.neck)
-    parts = {
-        **meta_gradient.meta._asdict(),
-        "top": neck.pop("top"),
-        "neck": {k: v for k, v in neck.items() if k != "stats"},
-    }
-    for name, part in parts.items():
-        leaves = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(part)}
-        found[f"meta-gradient {name}"] = jnp.stack([jnp.linalg.norm(leaves[key]) for key in sorted(leaves)])
+    training = presets.lite_optimizer()
+    rates = {f"{part}_rate": 1.0 for part in ("model", "lambda", "neck", "top")}
+    config = replace(
+        config, unroll=replace(training.unroll, updates=2, look_ahead=10), meta=replace(training.meta, **rates)
+    )
+    grad = jax.grad(lambda *a: clip_meta_loss(*a, backbone, config, key=jax.random.key(0)), has_aux=True)
+    meta_gradient, unrolled = compiled(grad)(params._replace(trunk={}), levels, boxes)
+    found["meta loss"] = unrolled.total
+    for name in ("theta0", "lambda0", "omega", "top", "neck"):
+        part = jax.tree_util.tree_leaves_with_path(getattr(meta_gradient, name))
+        norms = {jax.tree_util.keystr(path): np.linalg.norm(leaf) for path, leaf in part}
+        found[f"meta-gradient {name}"] = np.array([norms[key] for key in sorted(norms)])
     return {name: np.asarray(value) for name, value in found.items()}
 
 

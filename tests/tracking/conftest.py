@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from roam_jax.backbones import make_backbone
-from roam_jax.config import Config
+from roam_jax import presets
+from roam_jax.checkpoints import Checkpoint
 from roam_jax.tracking.online import Online
-from roam_jax.tracking.params import init_params
+from roam_jax.tracking.params import init_params, params_to_dict
 
 BOX_XYWH = np.array([40.0, 30.0, 24.0, 18.0], np.float32)
 
@@ -31,20 +31,25 @@ def draw_video(count=7, height=96, width=120):
 
 @pytest.fixture(scope="session")
 def config():
-    return Config.tiny()
+    return presets.tiny()
 
 
 @pytest.fixture(scope="session")
 def online(config):
-    return Online(config, make_backbone(config))
+    return Online(config)
 
 
 @pytest.fixture(scope="session")
 def params(config):
     """Random parameters; the first step is large enough, and the updates too, to change the model."""
     params = jax.jit(lambda key: init_params(config, key=key))(jax.random.key(0))
-    head = {**params.meta.omega["head"], "b": jnp.full(1, -5.0)}
-    return params._replace(meta=params.meta._replace(omega={**params.meta.omega, "head": head}))
+    head = {**params.omega["head"], "b": jnp.full(1, -5.0)}
+    return params._replace(omega={**params.omega, "head": head})
+
+
+@pytest.fixture(scope="session")
+def checkpoint(config, params):
+    return Checkpoint(config, jax.tree.map(np.asarray, params_to_dict(params)), "for tests")
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +67,6 @@ def with_online(config):
     """The tiny tracker with other online constants."""
 
     def make(**changes):
-        changed = dataclasses.replace(config, online=dataclasses.replace(config.online, **changes))
-        return Online(changed, make_backbone(changed))
+        return Online(dataclasses.replace(config, online=dataclasses.replace(config.online, **changes)))
 
     return make

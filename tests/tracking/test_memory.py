@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from roam_jax.core.losses import Samples
+from roam_jax.core.samples import Samples
 from roam_jax.tracking.memory import empty_memory, join, recall, remember
 
 
@@ -30,7 +30,7 @@ def values_of(samples):
 def test_empty():
     memory = empty_memory(4, sample(1, count=9))
     assert memory.capacity == 4
-    assert int(memory.count) == 0
+    assert int(memory.used) == 0
     seen = recall(memory, 0, 3)
     np.testing.assert_array_equal(seen.weights, 0)
     assert seen.features.shape == (3, 2, 2, 3)
@@ -38,7 +38,7 @@ def test_empty():
 
 def test_in_the_order_of_their_arrival():
     memory = fill(empty_memory(4, sample(0)), [1, 2, 3])
-    assert int(memory.count) == 3
+    assert int(memory.used) == 3
     assert values_of(recall(memory, 0, 3)) == [1, 2, 3]
     np.testing.assert_array_equal(recall(memory, 0, 3).weights, 1)
 
@@ -53,7 +53,7 @@ def test_a_full_memory_forgets_the_oldest():
     memory = empty_memory(3, sample(0))
     for written in range(3, 9):
         full = fill(memory, range(1, written + 1))
-        assert int(full.count) == 3
+        assert int(full.used) == 3
         assert values_of(recall(full, 0, 3)) == [written - 2, written - 1, written]
 
 

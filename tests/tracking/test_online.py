@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from roam_jax.tracking.geometry import roi_of_box
+from roam_jax.patches.geometry import roi_of_box
 from roam_jax.tracking.online import Online, first_rois, search_rois
-from roam_jax.tracking.scoring import Choice
 
 
 def same(ours, theirs, atol=0.0):
@@ -75,8 +72,8 @@ def test_first_samples_are_stretched_around_the_object(config):
 
 
 def test_start_takes_one_step_and_remembers_nothing_yet(config, params, first):
-    assert changed(first.model.theta, params.meta.theta0)
-    assert int(first.memory.count) == 0
+    assert changed(first.model.theta, params.theta0)
+    assert int(first.memory.used) == 0
     assert int(first.frame) == 0
     assert first.memory.samples.features.shape[0] == config.online.memory
     np.testing.assert_allclose(first.box_cxcywh, [52, 39, 24, 18])
@@ -135,7 +132,7 @@ def test_many_targets_are_a_vmap(programs, online, params, video, first):
 
 
 def test_an_update_that_is_not_finite_is_refused(config, programs, params, video, first):
-    broken = params._replace(meta=params.meta._replace(omega=jax.tree.map(lambda x: x * jnp.nan, params.meta.omega)))
+    broken = params._replace(omega=jax.tree.map(lambda x: x * jnp.nan, params.omega))
     due = first._replace(frame=jnp.int32(config.online.tau - 1))
     after, prediction = programs[1](broken, due, video[1])
     assert int(after.memory.written) == 1  # so the update was due
@@ -152,6 +149,16 @@ def test_nothing_accepted_nothing_learned(config, programs, params, video, first
     same((after.model, after.phi), (first.model, first.phi))
     assert bool(prediction.lost)
     assert bool(after.loose)
+
+
+def test_without_updates_the_model_stays(with_online, config, params, video, first, tracked):
+    state, predictions = jax.jit(with_online(updates=False).scan)(params, first, video[1:])
+    same((state.model, state.phi), (first.model, first.phi))
+    assert int(state.memory.written) > 0
+    boxes, others = predictions.box_cxcywh, tracked[1].box_cxcywh
+    tau = config.online.tau
+    np.testing.assert_allclose(boxes[:tau], others[:tau], atol=2e-3)  # an update is seen from the next frame on
+    assert np.abs(boxes[tau:] - others[tau:]).max() > 0.1
 
 
 def test_first_frame_samples_can_stay(with_online, params, video, box_xywh):
@@ -172,18 +179,3 @@ def test_multi_scale_search(with_online, params, video, first, box_xywh):
     assert int(state.frame) == len(video) - 1
     ratio = boxes[:, 2] / boxes[:, 3]
     np.testing.assert_allclose(ratio, box_xywh[2] / box_xywh[3], rtol=1e-4)  # it follows scale only
-
-
-def test_a_box_is_taken_again_where_its_middle_is(config, online):
-    """Between cells it is interpolated; a box in its own middle stays."""
-    refined = Online(
-        dataclasses.replace(config, online=dataclasses.replace(config.online, refinements=1)), online.backbone
-    )
-    side, stride = config.model.map_size, config.model.stride
-    boxes = np.zeros((1, side, side, 4), np.float32)
-    boxes[0, ..., 2] = np.arange(side)[:, None] * 100 + np.arange(side)  # width tells the cell
-    boxes[0, 3, 4, :2] = (np.array([6.25, 9.0]) - (side - 1) / 2) * stride
-    one = jnp.float32(1.0)
-    choice = Choice(jnp.asarray(3 * side + 4), one, jnp.zeros(side * side), one, jnp.asarray(False))
-    assert float(online._refine(jnp.asarray(boxes), choice)[2]) == 304
-    assert float(refined._refine(jnp.asarray(boxes), choice)[2]) == pytest.approx(906.25, rel=1e-5)

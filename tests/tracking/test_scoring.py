@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from roam_jax.config import OnlineConfig
-from roam_jax.tracking.scoring import change_penalty, choose, keep_inside, motion_map, vote
+from roam_jax.tracking.scoring import change_penalty, choose, keep_inside, motion_map
 
 SIZE = jnp.array([20.0, 10.0])
 CONFIG = OnlineConfig()
@@ -51,7 +51,7 @@ def run(response, *, loose, tight=(1.0, 1.0, 1.0), wide=(1.0, 1.0, 1.0), sizes=N
 
 def test_the_highest_score_wins():
     choice = run([0.2, 0.7, 0.5], loose=False)
-    assert int(choice.index) == 1
+    assert int(choice.best) == 1
     assert float(choice.score) == pytest.approx(0.7)
     assert float(choice.size_weight) == pytest.approx(0.7 * CONFIG.size_rate, rel=1e-5)
 
@@ -59,15 +59,15 @@ def test_the_highest_score_wins():
 def test_the_penalty_turns_the_choice():
     sizes = jnp.stack([SIZE, 4 * SIZE, SIZE])
     choice = run([0.2, 0.5, 0.49], loose=False, sizes=sizes)
-    assert int(choice.index) == 2
+    assert int(choice.best) == 2
 
 
 def test_the_motion_map_in_use():
     maps = {"tight": (1.0, 0.5, 1.0), "wide": (1.0, 0.9, 1.0)}
     response = [0.1, 0.9, 0.6]
-    assert int(run(response, loose=False, **maps).index) == 2
+    assert int(run(response, loose=False, **maps).best) == 2
     choice = run(response, loose=True, **maps)
-    assert int(choice.index) == 1
+    assert int(choice.best) == 1
     assert float(choice.score) == pytest.approx(0.81, rel=1e-5)
     assert float(choice.size_weight) == pytest.approx(0.9 * CONFIG.size_rate, rel=1e-5)  # the size ignores the map
 
@@ -98,17 +98,3 @@ def test_size_weight_is_a_weight():
 )
 def test_keep_inside(box, expected):
     np.testing.assert_array_equal(keep_inside(jnp.array(box), jnp.array([100.0, 80.0])), expected)
-
-
-def test_a_vote_is_a_weighted_mean_over_the_boxes_of_the_same_object():
-    boxes = jnp.array([[0.0, 0.0, 10.0, 10.0], [2.0, 0.0, 12.0, 10.0], [90.0, 0.0, 10.0, 10.0]])
-    choice = run([1.0, 0.8, 0.9], loose=False)
-    weight = np.exp(5 * (0.8 - 1))
-    expected = (boxes[0] + weight * boxes[1]) / (1 + weight)  # the third one is somewhere else
-    np.testing.assert_allclose(vote(boxes, choice, 5.0), expected, rtol=1e-5)
-    np.testing.assert_allclose(vote(boxes, choice, 1e4), boxes[0], atol=1e-5)
-
-
-def test_a_vote_without_any_response_is_for_the_chosen_box():
-    boxes = jnp.array([[0.0, 0.0, 10.0, 10.0], [2.0, 0.0, 12.0, 10.0], [90.0, 0.0, 10.0, 10.0]])
-    np.testing.assert_array_equal(vote(boxes, run([-2.0, -1.0, -3.0], loose=False), 5.0), boxes[1])

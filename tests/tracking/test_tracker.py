@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from roam_jax.checkpoints import Checkpoint, CheckpointError
+from roam_jax import presets
+from roam_jax.checkpoints import CheckpointError
 from roam_jax.config import Config
 from roam_jax.tracking.params import params_from_dict, params_to_dict
 from roam_jax.tracking.tracker import Tracker
@@ -23,11 +24,6 @@ class Picture:
     def convert(self, mode):
         assert mode == "RGB"
         return self.array
-
-
-@pytest.fixture(scope="module")
-def checkpoint(config, params):
-    return Checkpoint(config, jax.tree.map(np.asarray, params_to_dict(params)), "for tests")
 
 
 @pytest.fixture(scope="module")
@@ -139,16 +135,16 @@ def test_another_image_size_within_a_video_is_an_error(device, host, video):
 
 
 def with_optimizer(**changes):
-    tiny = Config.tiny()
+    tiny = presets.tiny()
     return dataclasses.replace(tiny, optimizer=dataclasses.replace(tiny.optimizer, **changes))
 
 
 def test_parameters_of_another_configuration(checkpoint, config):
     with pytest.raises(CheckpointError, match=r"does not fit optimizer.hidden 5: params/.* has shape .* asks for"):
         Tracker(checkpoint, config=with_optimizer(hidden=5))
-    with pytest.raises(CheckpointError, match=r"does not fit optimizer.kind gru: params/meta/omega"):
+    with pytest.raises(CheckpointError, match=r"does not fit optimizer.kind gru: params/omega"):
         Tracker(checkpoint, config=with_optimizer(kind="gru"))
-    with pytest.raises(CheckpointError, match=r"does not fit optimizer.coordinate_rates 0.1: params/meta/omega"):
+    with pytest.raises(CheckpointError, match=r"does not fit optimizer.coordinate_rates 0.1: params/omega"):
         Tracker(checkpoint, config=with_optimizer(kind="sgd", coordinate_rates=0.1))
     with pytest.raises(CheckpointError, match=r"does not fit optimizer.log_lambda0 False: its lambda0 is a logarithm"):
         Tracker(checkpoint, config=with_optimizer(log_lambda0=False))
@@ -179,7 +175,7 @@ def test_weights_for_a_checkpoint_with_a_trunk(checkpoint, config):
 
 def test_sgd_needs_no_parameters_of_its_own(checkpoint, video):
     tracker = Tracker(checkpoint, config=with_optimizer(kind="sgd", sgd_rate=1e-3))
-    assert tracker.params.meta.omega == {}
+    assert tracker.params.omega == {}
     tracker.init(video[0], BOX)
     before = tracker._state.model.theta
     for image in video[1:3]:
@@ -197,16 +193,17 @@ def test_parameters_there_and_back(config, params):
 
 def test_incomplete_parameters(config, params):
     values = params_to_dict(params)
-    with pytest.raises(ValueError, match="params should hold backbone, meta, but holds backbone"):
-        params_from_dict({"backbone": values["backbone"]}, config)
-    with pytest.raises(ValueError, match="params/meta/theta0 should hold cf, reg, but holds"):
-        params_from_dict({**values, "meta": {**values["meta"], "theta0": np.zeros(3)}}, config)
-    lists = jax.tree.map(lambda leaf: {"x": leaf}, values["backbone"])
-    with pytest.raises(ValueError, match="params/backbone/neck/stats/mean has parts, but the configuration asks for"):
-        params_from_dict({**values, "backbone": lists}, config)
-    whole = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.int32), values["backbone"])
-    with pytest.raises(ValueError, match=r"neck/stats/mean has shape \(\d+,\) of int32, .* of float32"):
-        params_from_dict({**values, "backbone": whole}, config)
-    omega = {key: value for key, value in values["meta"]["omega"].items() if key != "head"}
-    with pytest.raises(ValueError, match="params/meta/omega should hold head, layer0, layer1"):
-        params_from_dict({**values, "meta": {**values["meta"], "omega": omega}}, config)
+    parts = "lambda0, neck, omega, stats, theta0, top, trunk"
+    with pytest.raises(ValueError, match=f"params should hold {parts}, but holds trunk$"):
+        params_from_dict({"trunk": values["trunk"]}, config)
+    with pytest.raises(ValueError, match="params/theta0 should hold cf, reg, but holds ndarray"):
+        params_from_dict({**values, "theta0": np.zeros(3)}, config)
+    lists = jax.tree.map(lambda leaf: {"x": leaf}, values["stats"])
+    with pytest.raises(ValueError, match="params/stats/mean has parts, but the configuration asks for"):
+        params_from_dict({**values, "stats": lists}, config)
+    whole = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.int32), values["stats"])
+    with pytest.raises(ValueError, match=r"params/stats/mean has shape \(\d+,\) of int32, .* of float32"):
+        params_from_dict({**values, "stats": whole}, config)
+    omega = {key: value for key, value in values["omega"].items() if key != "head"}
+    with pytest.raises(ValueError, match="params/omega should hold head, layer0, layer1"):
+        params_from_dict({**values, "omega": omega}, config)

@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from roam_jax.config import Config
+from roam_jax import presets
 from roam_jax.tracking.params import init_params
-from roam_jax.training.parts import Learned
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +42,7 @@ def make_learned():
     """Makes parameters that are all zero, of a kind of optimizer."""
 
     def make(kind="lstm"):
-        config = Config.tiny()
+        config = presets.tiny()
         config = dataclasses.replace(
             config,
             backbone=dataclasses.replace(config.backbone, neck_channels=4),
@@ -51,6 +50,6 @@ def make_learned():
         )
         params = jax.eval_shape(lambda key: init_params(config, key=key), jax.random.key(0))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params)
-        return Learned(zeros.meta, zeros.backbone["neck"])
+        return zeros._replace(trunk={})
 
     return make

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from roam_jax import presets
 from roam_jax.backbones import make_backbone
-from roam_jax.config import Config
 from roam_jax.core.samples import filter_size_of
 from roam_jax.core.warp import filter_size
+from roam_jax.method import make_geometry, make_method
 from roam_jax.tracking.params import init_params
 from roam_jax.training.episodes import clip_meta_loss, make_episode, meta_gradient
-from roam_jax.training.parts import Learned
 
 FIRST = 9
 
@@ -21,11 +21,12 @@ FIRST = 9
 @pytest.fixture(scope="module")
 def config():
     """With a neck, so that its gradient is tested too, and the three updates that reach all of the recurrent state."""
-    config = Config.tiny()
+    config = presets.tiny()
     return dataclasses.replace(
         config,
         backbone=dataclasses.replace(config.backbone, neck_channels=4),
-        train=dataclasses.replace(config.train, updates=3, neck_rate=1e-3),
+        unroll=dataclasses.replace(config.unroll, updates=3),
+        meta=dataclasses.replace(config.meta, neck_rate=1e-3),
     )
 
 
@@ -37,18 +38,15 @@ def backbone(config):
 @pytest.fixture(scope="module")
 def learned(config):
     params = jax.jit(lambda key: init_params(config, key=key))(jax.random.key(0))
-    return Learned(params.meta, params.backbone["neck"])
+    return params._replace(trunk={})
 
 
 @pytest.fixture(scope="module")
 def batch(config, backbone):
     """Trunk features of two clips, and boxes whose shape changes."""
     rng = np.random.default_rng(0)
-    m, frames = config.model, FIRST + config.train.clip_frames
-    levels = tuple(
-        jnp.asarray(rng.normal(size=(2, frames, m.map_size, m.map_size, channels)), jnp.float32)
-        for channels in backbone.extractor.level_channels
-    )
+    frames = FIRST + config.unroll.clip_frames
+    levels = tuple(jnp.asarray(rng.normal(size=(2, frames, *level.shape[1:])), jnp.float32) for level in backbone.seen)
     boxes = np.concatenate([rng.uniform(-6, 6, (2, frames, 2)), rng.uniform(10, 24, (2, frames, 2))], axis=-1)
     return levels, jnp.asarray(boxes, jnp.float32)
 
@@ -57,14 +55,19 @@ def clip(batch, index):
     return jax.tree.map(lambda x: x[index], batch)
 
 
+def make_one(config, backbone, batch):
+    """Function of (learned, key) that cuts the first clip."""
+    method = make_method(config)
+    return jax.jit(lambda learned, key: make_episode(learned, *clip(batch, 0), backbone, method, config, key=key))
+
+
 @pytest.fixture(scope="module")
 def episode(config, backbone, learned, batch):
-    make = jax.jit(lambda neck: make_episode(neck, *clip(batch, 0), backbone, config, key=jax.random.key(5)))
-    return make(learned.neck)
+    return make_one(config, backbone, batch)(learned, jax.random.key(5))
 
 
 def test_shapes(config, episode):
-    t, m = config.train, config.model
+    t, m = config.unroll, config.model
     assert episode.first.features.shape == (FIRST, m.map_size, m.map_size, 4)
     assert episode.updates.features.shape == (t.updates - 1, t.look_ahead, m.map_size, m.map_size, 4)
     assert episode.tests.features.shape == (t.updates, t.tests, m.map_size, m.map_size, 4)
@@ -76,7 +79,7 @@ def test_shapes(config, episode):
 
 
 def test_which_frame_goes_where(config, episode, batch):
-    t, boxes = config.train, np.asarray(clip(batch, 0)[1])
+    t, boxes = config.unroll, np.asarray(clip(batch, 0)[1])
     np.testing.assert_array_equal(episode.first.boxes_cxcywh, boxes[:FIRST])
     later = boxes[FIRST:].reshape(t.updates, t.look_ahead, 4)
     np.testing.assert_array_equal(episode.updates.boxes_cxcywh, later[:-1])
@@ -85,18 +88,18 @@ def test_which_frame_goes_where(config, episode, batch):
 
 
 def test_filter_sizes_follow_the_boxes(config, episode, batch):
-    boxes, t, m = clip(batch, 0)[1], config.train, config.model
+    boxes, t, m = clip(batch, 0)[1], config.unroll, config.model
     sizes = [jnp.exp(jnp.log(boxes[:FIRST, 2:]).mean(axis=0))]  # of the first frame: the middle of its samples
     sizes += [boxes[FIRST + t.look_ahead * k, 2:] for k in range(1, t.updates)]
     expected = [filter_size(wh, m.target_side_patch, m.filter_scale, m.stride, m.max_filter) for wh in sizes]
     np.testing.assert_array_equal(episode.phis, np.stack(expected))
-    np.testing.assert_array_equal(filter_size_of(jnp.stack(sizes), config), np.stack(expected))
+    np.testing.assert_array_equal(filter_size_of(jnp.stack(sizes), make_geometry(config)), np.stack(expected))
 
 
 def test_some_of_the_first_frame_samples(config, backbone, learned, batch, episode):
-    few = dataclasses.replace(config, train=dataclasses.replace(config.train, first_samples=4))
-    make = jax.jit(lambda key: make_episode(learned.neck, *clip(batch, 0), backbone, few, key=key))
-    made = [make(jax.random.key(seed)) for seed in range(2)]
+    few = dataclasses.replace(config, unroll=dataclasses.replace(config.unroll, first_samples=4))
+    make = make_one(few, backbone, batch)
+    made = [make(learned, jax.random.key(seed)) for seed in range(2)]
     given = {tuple(box) for box in np.asarray(clip(batch, 0)[1][:FIRST])}
     chosen = [{tuple(box) for box in np.asarray(one.first.boxes_cxcywh)} for one in made]
     assert all(len(boxes) == 4 and boxes <= given for boxes in chosen)
@@ -106,11 +109,11 @@ def test_some_of_the_first_frame_samples(config, backbone, learned, batch, episo
 
 
 def test_tests_are_drawn_at_random_without_repetition(config, backbone, learned, batch):
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, tests=2, look_ahead=2))
-    make = jax.jit(lambda key: make_episode(learned.neck, *clip(batch, 0), backbone, config, key=key))
+    config = dataclasses.replace(config, unroll=dataclasses.replace(config.unroll, tests=2, look_ahead=2))
+    make = make_one(config, backbone, batch)
     orders = set()
     for seed in range(8):
-        tests = np.asarray(make(jax.random.key(seed)).tests.boxes_cxcywh)
+        tests = np.asarray(make(learned, jax.random.key(seed)).tests.boxes_cxcywh)
         assert not np.array_equal(tests[0, 0], tests[0, 1])
         orders.add(float(tests[0, 0, 0]))
     assert len(orders) == 2
@@ -141,22 +144,22 @@ def test_everything_that_is_learned_has_a_finite_gradient(gradients):
     assert np.isfinite(loss.total)
     for path, leaf in jax.tree.leaves_with_path(gradient):
         assert np.isfinite(leaf).all(), path
-        measured = any(getattr(part, "key", "") == "stats" for part in path)  # of the trunk's features, never learned
+        measured = path[0].name == "stats"  # of the trunk's features, never learned
         assert np.any(leaf) != measured, path
 
 
 def test_a_part_whose_rate_is_zero_is_held(config, backbone, learned, batch):
     """Its gradient is zero, the others' are as before."""
-    held = dataclasses.replace(config, train=dataclasses.replace(config.train, neck_rate=0.0, lambda_rate=0.0))
+    held = dataclasses.replace(config, meta=dataclasses.replace(config.meta, neck_rate=0.0, lambda_rate=0.0))
 
     def gradient(config):
         loss = lambda learned: clip_meta_loss(learned, *clip(batch, 0), backbone, config, key=jax.random.key(3))  # noqa: E731
         return jax.jit(jax.grad(loss, has_aux=True))(learned)[0]
 
     some, everything = gradient(held), gradient(config)
-    for part in (some.neck, some.meta.lambda0):
+    for part in (some.neck, some.lambda0):
         assert not any(np.any(leaf) for leaf in jax.tree.leaves(part))
     for part in ("theta0", "omega"):
-        pairs = zip(*(jax.tree.leaves(getattr(g.meta, part)) for g in (some, everything)), strict=True)
+        pairs = zip(*(jax.tree.leaves(getattr(g, part)) for g in (some, everything)), strict=True)
         for ours, theirs in pairs:
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from roam_jax import presets
 from roam_jax.backbones import make_backbone
 from roam_jax.checkpoints import load_checkpoint
-from roam_jax.config import Config
-from roam_jax.core.meta import QUANTILES, MetaLoss
+from roam_jax.core.meta import QUANTILES, Unrolled
 from roam_jax.data.pipeline import ClipBatch
 from roam_jax.data.sequences import DataError
 from roam_jax.interrupts import StopRequest
@@ -36,11 +36,15 @@ class Scripted(Trainer):
     def gradient(self, learned, step, batch):
         del step
         value = float(np.mean(batch.boxes_cxcywh))
-        updates = self.config.train.updates
-        vector = jnp.full((self.n_local, updates), value)
-        spread = jnp.ones((self.n_local, updates, QUANTILES))
-        by_update = dict.fromkeys(MetaLoss._fields, vector)
-        losses = MetaLoss(**by_update | {"total": jnp.full(self.n_local, value), "spread": spread})
+        by_update = (self.n_local, self.config.unroll.updates)
+        losses = Unrolled(
+            total=jnp.full(self.n_local, value),
+            update=jnp.full(by_update, value),
+            meta=jnp.full(by_update, 2 * value),
+            terms={"response": jnp.full(by_update, 3 * value), "giou": jnp.full(by_update, 4 * value)},
+            rates=jnp.full(by_update, 5 * value),
+            spread=jnp.ones((*by_update, QUANTILES)),
+        )
         return jax.tree.map(lambda leaf: jnp.full(leaf.shape, value), learned), losses
 
 
@@ -48,19 +52,20 @@ def batch_of(value):
     return ClipBatch(np.zeros((2, 1, 4, 4, 3), np.uint8), np.full((2, 1, 4), value, np.float32))
 
 
-def make_config(**train_changes):
-    config = Config.tiny()
+def make_config(steps=6, **run_changes):
+    config = presets.tiny()
     return dataclasses.replace(
         config,
         backbone=dataclasses.replace(config.backbone, neck_channels=4),
-        train=dataclasses.replace(config.train, **train_changes),
+        meta=dataclasses.replace(config.meta, steps=steps),
+        run=dataclasses.replace(config.run, **run_changes),
     )
 
 
 @pytest.fixture(scope="module")
 def scripted():
     config = make_config()
-    transform = make_meta_optimizer(config.train)
+    transform = make_meta_optimizer(config.meta)
     return Scripted(make_backbone(config), config, transform, TRUNK, seed=0, devices=jax.devices()[:1])
 
 
@@ -68,13 +73,13 @@ def scripted():
 def make_job(tmp_path, make_learned, scripted):
     """A job in a new run folder, and its first state."""
 
-    def make(held_out=(), judge=None, **train_changes):
-        changed = {"steps": 6, "max_refused": 3, "save_every": 2, "validate_every": 0, "keep": 9, **train_changes}
+    def make(held_out=(), judge=None, **changes):
+        changed = {"max_refused": 3, "save_every": 2, "validate_every": 0, "keep": 9, **changes}
         config = make_config(**changed)
         folder = tmp_path / "run"
         if not folder.exists():
             create_run(folder, config, ABOUT)
-        run = Run(folder, keep=config.train.keep)
+        run = Run(folder, keep=config.run.keep)
         job = Job(config, scripted, TRUNK, run, ABOUT, list(held_out), judge)
         return job, jax.device_get(make_state(make_learned(), scripted.transform))
 
@@ -110,10 +115,8 @@ def test_all_steps_are_made_logged_and_saved(make_job):
     assert first["scalars"]["train/loss"] == 0.5
     assert first["scalars"]["train/refused"] == 0
     assert first["scalars"]["gradient/neck"] > 0
-    assert first["series"]["train/update"] == [0.5, 0.5]
-    loss = job.config.loss
-    total = 0.5 * (1 + loss.box_weight + loss.peak_weight + loss.giou_weight)
-    assert first["series"]["train/meta"] == pytest.approx([total] * 2)
+    expected = {"update": 0.5, "meta": 1.0, "response": 1.5, "giou": 2.0, "rate": 2.5}
+    assert first["series"] == {f"train/{name}": [value] * 2 for name, value in expected.items()}
     names = {f"{group}/{branch}" for group in ("theta", "initial_rates") for branch in ("cf", "reg")}
     assert set(first["histograms"]) == names | {"rates/0", "rates/1"}
     assert [record["step"] for record in records if "histograms" in record] == [0, 5]
@@ -127,8 +130,9 @@ def test_the_tracker_is_that_of_the_last_step(make_job):
     written = load_checkpoint(job.run.folder / "tracker")
     assert written.config == job.config
     assert "6 of 6 steps" in written.card
-    np.testing.assert_array_equal(written.params["meta"]["theta0"]["cf"]["bias"], state.learned.meta.theta0.cf.bias)
-    np.testing.assert_array_equal(written.params["backbone"]["trunk"]["w"], np.zeros(2))
+    assert "Learned from (layout, folder, weight):\n\n- `synthetic`\n" in written.card
+    np.testing.assert_array_equal(written.params["theta0"]["cf"]["bias"], state.learned.theta0.cf.bias)
+    np.testing.assert_array_equal(written.params["trunk"]["w"], np.zeros(2))
 
 
 def test_gradients_that_are_not_finite_are_counted_and_end_the_run(make_job):
@@ -216,9 +220,7 @@ def test_the_best_by_validation_is_kept(make_job, capsys):
     assert [record["step"] for record in records] == [1, 3, 5]
     assert [record["scalars"]["validation/auc"] for record in records] == pytest.approx([0.25, 0.4, 0.3])
     assert records[0]["scalars"]["validation/loss"] == pytest.approx(0.5)
-    np.testing.assert_array_equal(
-        tracker.params["meta"]["theta0"]["cf"]["bias"], seen[1].params["meta"]["theta0"]["cf"]["bias"]
-    )
+    np.testing.assert_array_equal(tracker.params["theta0"]["cf"]["bias"], seen[1].params["theta0"]["cf"]["bias"])
 
 
 def test_without_sequences_the_best_is_by_the_loss(make_job):

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
+from roam_jax import presets
 from roam_jax.checkpoints import Checkpoint, CheckpointError, load_checkpoint
-from roam_jax.config import Config
 from roam_jax.data.features import FeatureBatch
 from roam_jax.training import runs
 from roam_jax.training.runs import Run, RunError, create_run, open_run, save_batch
@@ -19,7 +19,7 @@ from roam_jax.training.state import TrainState, make_meta_optimizer, make_state
 def state(make_learned) -> TrainState:
     """Of the optimizer without parameters: the tree has an empty part."""
     learned = make_learned("sgd")
-    return jax.device_get(make_state(learned, make_meta_optimizer(Config.tiny().train)))
+    return jax.device_get(make_state(learned, make_meta_optimizer(presets.tiny().meta)))
 
 
 def at(state: TrainState, step: int) -> TrainState:
@@ -28,12 +28,12 @@ def at(state: TrainState, step: int) -> TrainState:
 
 
 def tracker(step: int) -> Checkpoint:
-    return Checkpoint(Config.tiny(), {"number": np.array([step])}, f"step {step}")
+    return Checkpoint(presets.tiny(), {"number": np.array([step])}, f"step {step}")
 
 
 @pytest.fixture
 def folder(tmp_path):
-    create_run(tmp_path / "run", Config.tiny(), {"seed": 3})
+    create_run(tmp_path / "run", presets.tiny(), {"seed": 3})
     return tmp_path / "run"
 
 
@@ -50,7 +50,7 @@ def tracker_step(folder) -> int:
 
 
 def test_what_a_run_was_started_with_is_read_back(folder):
-    assert open_run(folder) == (Config.tiny(), {"seed": 3})
+    assert open_run(folder) == (presets.tiny(), {"seed": 3})
 
 
 def test_the_newest_and_the_best_are_kept(folder, state):
@@ -159,11 +159,11 @@ def test_other_processes_write_nothing(folder, state):
 
 def test_folders_that_cannot_be_used_are_named(folder, tmp_path):
     with pytest.raises(RunError, match=r"holds a run already.*--resume"):
-        create_run(folder, Config.tiny(), {})
+        create_run(folder, presets.tiny(), {})
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("precious")
     with pytest.raises(RunError, match="not empty"):
-        create_run(tmp_path / "other", Config.tiny(), {})
+        create_run(tmp_path / "other", presets.tiny(), {})
     with pytest.raises(RunError, match=r"no run to resume: it has no run\.json"):
         open_run(tmp_path / "other")
     (folder / "config.json").write_text("{")
@@ -172,10 +172,13 @@ def test_folders_that_cannot_be_used_are_named(folder, tmp_path):
 
 
 def test_a_configuration_of_another_version_is_named(folder):
-    values = Config.tiny().to_dict()
-    values["train"]["colour_of_the_moon"] = 1
+    values = presets.tiny().to_dict()
+    values["run"]["colour_of_the_moon"] = 1
     (folder / "config.json").write_text(json.dumps(values))
     with pytest.raises(RunError, match="colour_of_the_moon"):
+        open_run(folder)
+    (folder / "config.json").write_text(json.dumps({"train": {}}))
+    with pytest.raises(RunError, match=rf"older version: python -m roam_jax\.checkpoints\.convert {folder} "):
         open_run(folder)
 
 
@@ -189,6 +192,6 @@ def test_batches_on_disk(tmp_path):
 
 
 def test_the_configuration_survives(tmp_path):
-    config = dataclasses.replace(Config.lite(), train=dataclasses.replace(Config.lite().train, steps=7))
+    config = dataclasses.replace(presets.lite(), meta=dataclasses.replace(presets.lite().meta, steps=7))
     create_run(tmp_path / "new", config, {})
     assert open_run(tmp_path / "new")[0] == config

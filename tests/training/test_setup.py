@@ -9,11 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from roam_jax.backbones import make_backbone
+from roam_jax import presets
 from roam_jax.checkpoints import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from roam_jax.config import Config
 from roam_jax.data.sequences import DataError
-from roam_jax.tracking.online import TrackerParams
 from roam_jax.tracking.params import init_params, params_to_dict
 from roam_jax.training.report import format_duration
 from roam_jax.training.setup import Settings, begin, read_sequences
@@ -27,7 +25,7 @@ def equal(a, b):
 
 @pytest.fixture(scope="module")
 def config():
-    tiny = Config.tiny()
+    tiny = presets.tiny()
     return replace(tiny, backbone=replace(tiny.backbone, neck_channels=4))
 
 
@@ -53,9 +51,9 @@ def begin_from(folder, config):
 
 def test_the_same_configuration_takes_everything(config, saved):
     folder, params = saved
-    learned, backbone = begin_from(folder, config)
-    found = TrackerParams(learned.meta, {"trunk": backbone["trunk"], "neck": learned.neck})
-    assert equal(params_to_dict(found), params)
+    learned, pretrained = begin_from(folder, config)
+    assert learned.trunk == {}
+    assert equal(params_to_dict(learned._replace(**pretrained)), params)
 
 
 def test_new_blocks_are_nearly_zero_and_another_optimizer_is_new(config, saved):
@@ -66,44 +64,49 @@ def test_new_blocks_are_nearly_zero_and_another_optimizer_is_new(config, saved):
         optimizer=replace(config.optimizer, inputs="log", coordinate_rates=1e-4),
     )
     learned, _ = begin_from(folder, wider)
-    for name in ("stats", "project", "mix"):
-        assert equal(learned.neck[name], params["backbone"]["neck"][name])
-    mix, new = params["backbone"]["neck"]["mix"]["w"], learned.neck["mix2"]["w"]
+    assert equal(learned.stats, params["stats"])
+    for name in ("project", "mix"):
+        assert equal(learned.neck[name], params["neck"][name])
+    mix, new = params["neck"]["mix"]["w"], learned.neck["mix2"]["w"]
     assert new.shape == mix.shape
     assert 0 < np.abs(new).max() < 0.05
-    assert equal(learned.meta.theta0.cf._asdict(), params["meta"]["theta0"]["cf"])
-    np.testing.assert_allclose(np.exp(learned.meta.omega["log_rates"]), 1e-4, rtol=1e-5)
+    assert equal(learned.theta0.cf._asdict(), params["theta0"]["cf"])
+    np.testing.assert_allclose(np.exp(learned.omega["log_rates"]), 1e-4, rtol=1e-5)
 
 
 def test_an_optimizer_of_explicit_steps_is_not_taken_for_implicit_ones(tmp_path, config):
     explicit = replace(
-        config, optimizer=replace(config.optimizer, coordinate_rates=1e-4, implicit_iterations=2, implicit_lambda0=3.0)
+        config,
+        loss=replace(config.loss, response_form="paper"),
+        optimizer=replace(config.optimizer, coordinate_rates=1e-4),
+        implicit=replace(config.implicit, iterations=2, lambda0=3.0),
     )
     params = jax.jit(lambda key: params_to_dict(init_params(explicit, key=key)))(jax.random.key(7))
     save_checkpoint(tmp_path / "explicit", Checkpoint(explicit, jax.tree.map(np.asarray, params), "of a test"))
     kept, _ = begin_from(str(tmp_path / "explicit"), explicit)
-    assert equal(kept.meta.omega, params["meta"]["omega"])
-    implicit = replace(explicit, optimizer=replace(explicit.optimizer, implicit_updates=True))
+    assert equal(kept.omega, params["omega"])
+    implicit = replace(explicit, implicit=replace(explicit.implicit, updates=True))
     learned, _ = begin_from(str(tmp_path / "explicit"), implicit)
-    rates = np.exp(learned.meta.omega["log_rates"])
-    count = sum(x.size for x in (learned.meta.theta0.cf.filters, learned.meta.theta0.cf.bias))
+    rates = np.exp(learned.omega["log_rates"])
+    count = sum(x.size for x in (learned.theta0.cf.filters, learned.theta0.cf.bias))
     assert np.sum(np.isclose(rates, 3.0)) == count
     assert np.sum(np.isclose(rates, 1e-4)) == rates.size - count
 
 
 def test_stages_that_were_frozen_begin_as_they_were():
-    config = load_checkpoint("lite").config
-    config = replace(config, backbone=replace(config.backbone, tuned_stages=3))
-    learned, backbone = begin_from("lite", config)
     shipped = load_checkpoint("lite")
-    whole = make_backbone(shipped.config).whole_trunk(shipped.params["backbone"])
-    assert equal(make_backbone(config).whole_trunk({**backbone, "neck": learned.neck}), whole)
+    backbone = replace(shipped.config.backbone, tuned_stages=shipped.config.backbone.tuned_stages + 1)
+    learned, pretrained = begin_from("lite", replace(shipped.config, backbone=backbone))
+    assert set(learned.top) > set(shipped.params["top"])
+    assert equal(learned.top, pretrained["top"])
+    whole = {**shipped.params["trunk"], **shipped.params["top"]}
+    assert equal({**pretrained["trunk"], **learned.top}, whole)
 
 
 def test_what_does_not_fit_is_named(config, saved):
     folder, _ = saved
     with pytest.raises(CheckpointError, match="has the backbone 'tiny'"):
-        begin_from(folder, Config.lite())
+        begin_from(folder, presets.lite())
     larger = replace(config, model=replace(config.model, reduced_channels=8))
     with pytest.raises(CheckpointError, match="theta0/cf/reduce_w has shape"):
         begin_from(folder, larger)

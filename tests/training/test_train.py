@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from roam_jax import presets
 from roam_jax.checkpoints import load_checkpoint, load_tree
 from roam_jax.config import Config
 from roam_jax.data.synthetic import synthetic_sequence
@@ -23,8 +24,8 @@ from roam_jax.training.runs import create_run
 STEPS = 16
 COMMON = (
     "--preset", "tiny", "--data", "synthetic", "--steps", STEPS, "--devices", 1, "--no-tensorboard",
-    "--config.train.save-every", 3, "--config.train.validate-every", 8, "--config.train.hold-out", 0.1,
-    "--config.train.validate-batches", 1, "--config.train.model-rate", 1e-3, "--config.train.lambda-rate", 1e-3,
+    "--config.run.save-every", 3, "--config.run.validate-every", 8, "--config.run.hold-out", 0.1,
+    "--config.run.validate-batches", 1, "--config.meta.model-rate", 1e-3, "--config.meta.lambda-rate", 1e-3,
 )  # fmt: skip
 
 
@@ -44,8 +45,8 @@ COMMON = (
         (["--data", "synthetic", "--output", "{tmp}"], 6, "not empty"),
         (["--resume", "{tmp}"], 6, "no run to resume"),
         (["--resume", "{tmp}/run", "--seed", "1"], 2, "leave out --seed"),
-        (["--resume", "{tmp}/run", "--config.train.batch=4"], 2, "leave out --config.train.batch"),
-        (["--data", "synthetic", "--output", "{tmp}/new", "--config.train.tests", "99"], 2, "train.tests must be"),
+        (["--resume", "{tmp}/run", "--config.meta.batch=4"], 2, "leave out --config.meta.batch"),
+        (["--data", "synthetic", "--output", "{tmp}/new", "--config.unroll.tests", "99"], 2, "unroll.tests must be"),
         (
             ["--data", "synthetic", "--output", "{tmp}/new", "--config.model.map-size", "17"],
             2,
@@ -53,7 +54,7 @@ COMMON = (
         ),
         (["--data", "synthetic", "--output", "{tmp}/new", "--config.optimizer.hidden", "0"], 2, "hidden must be 1 to"),
         (["--data", "synthetic", "--output", "{tmp}/new", "--config.online.lost-score=nan"], 2, "lost_score must be"),
-        (["--data", "synthetic", "--output", "{tmp}/new", "--steps=-1"], 2, "train.steps must be 0 to"),
+        (["--data", "synthetic", "--output", "{tmp}/new", "--steps=-1"], 2, "meta.steps must be 0 to"),
         (
             [
                 "--data",
@@ -66,12 +67,22 @@ COMMON = (
             2,
             "backbone 'lite' has stride 8",
         ),
+        (
+            ["--preset", "tiny", "--data", "synthetic", "--output", "{tmp}/new", "--config.optimizer.kind", "adam"],
+            2,
+            "no optimizer is called 'adam'; there are lstm, gru, fc, constant, sgd",
+        ),
+        (
+            ["--preset", "tiny", "--data", "synthetic", "--output", "{tmp}/new", "--config.backbone.name", "resnet"],
+            2,
+            "no trunk is called 'resnet'; there are lite, tiny, vgg10, vgg12",
+        ),
         (["--data", "synthetic", "--output", "{tmp}/new", "--processes", "2"], 2, "--coordinator"),
         (["--data", "synthetic", "--output", "{tmp}/new", "--process", "1"], 2, "--process must be"),
     ],
 )
 def test_bad_input_is_one_sentence_and_a_code(argv, code, sentence, tmp_path, capsys):
-    create_run(tmp_path / "run", Config.tiny(), {"seed": 0})
+    create_run(tmp_path / "run", presets.tiny(), {"seed": 0})
     assert main([part.replace("{tmp}", str(tmp_path)) for part in argv]) == code
     said = capsys.readouterr().err.strip()
     assert sentence.replace("{tmp}", str(tmp_path)) in said
@@ -94,11 +105,11 @@ def test_weights_that_cannot_be_used_are_code_5(content, tmp_path, capsys, monke
 
 
 def test_every_setting_is_an_option():
-    argv = ["--data", "synthetic", "--output", "x", "--preset", "paper", "--config.train.batch", "4", "--steps", "9"]
+    argv = ["--data", "synthetic", "--output", "x", "--preset", "paper", "--config.meta.batch", "4", "--steps", "9"]
     _, config = parse_args([*argv, "--config.optimizer.kind", "gru"])
-    assert (config.train.batch, config.train.total_steps, config.optimizer.kind) == (4, 9, "gru")
-    assert config.backbone == Config.paper().backbone
-    assert config.loss == Config.paper().loss
+    assert (config.meta.batch, config.meta.total_steps, config.optimizer.kind) == (4, 9, "gru")
+    assert config.backbone == presets.paper().backbone
+    assert config.loss == presets.paper().loss
 
 
 def test_help_tells_the_exit_codes(capsys):
@@ -174,14 +185,14 @@ def lines(folder: Path) -> int:
 
 def test_a_run_leaves_a_tracker_and_says_what_it_was(uninterrupted):
     checkpoint = load_checkpoint(uninterrupted / "tracker")
-    assert checkpoint.config.train.steps == STEPS
+    assert checkpoint.config.meta.steps == STEPS
     assert "- loss: " in checkpoint.card
     about = json.loads((uninterrupted / "run.json").read_text())
     assert about["data"] == ["synthetic"]
     assert len(about["data_digest"]) == 64
     assert "--preset tiny" in about["command"]
     assert Config.from_dict(json.loads((uninterrupted / "config.json").read_text())) == checkpoint.config
-    start, end = (load_tree(path)[0]["learned"]["meta"]["theta0"] for path in checkpoints_of(uninterrupted)[:2])
+    start, end = (load_tree(path)[0]["learned"]["theta0"] for path in checkpoints_of(uninterrupted)[:2])
     assert not np.array_equal(start["cf"]["filters"], end["cf"]["filters"])
 
 
@@ -254,17 +265,17 @@ def pictures(tmp_path):
 def test_more_than_the_limit_ends_the_run(pictures, tmp_path, capsys):
     data, _ = pictures
     argv = ["--preset", "tiny", "--data", f"images:{data}", "--show-batch", str(tmp_path / "batch.png")]
-    argv += ["--config.train.hold-out", "0", "--config.train.batch", "12"]
-    assert main([*argv, "--config.train.max-skipped", "0"]) == TrainExit.DATA
+    argv += ["--config.run.hold-out", "0", "--config.meta.batch", "12"]
+    assert main([*argv, "--config.run.max-skipped", "0"]) == TrainExit.DATA
     assert "3.png should be a picture" in capsys.readouterr().err
-    assert main([*argv, "--config.train.max-skipped", "1"]) == 0
+    assert main([*argv, "--config.run.max-skipped", "1"]) == 0
 
 
 def test_what_cannot_be_read_is_left_out_named_and_may_be_removed(pictures, train, tmp_path):
     data, sequence = pictures
     folder = tmp_path / "run"
     options = [f"images:{data}" if part == "synthetic" else part for part in COMMON]
-    run = train(*options, "--config.train.hold-out", 0, "--output", folder)
+    run = train(*options, "--config.run.hold-out", 0, "--output", folder)
     run.finish(0)
     assert run.log.read_text().count("left out, as it could not be read: s1: ") == 1
     (entry,) = json.loads((folder / "skipped_0.json").read_text())

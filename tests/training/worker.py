@@ -11,12 +11,11 @@ import sys
 import jax
 import numpy as np
 
+from roam_jax import presets
 from roam_jax.backbones import make_backbone
-from roam_jax.config import Config
 from roam_jax.data.pipeline import ClipBatch
 from roam_jax.tracking.params import init_params
 from roam_jax.training.parallel import Trainer, start_devices
-from roam_jax.training.parts import Learned
 from roam_jax.training.report import forecast
 from roam_jax.training.state import make_meta_optimizer, make_state
 
@@ -25,17 +24,17 @@ STEPS, CLIPS = 3, 8
 
 def main(path: str) -> None:
     start_devices(8)
-    config = Config.tiny()
+    config = presets.tiny()
     config = dataclasses.replace(
         config,
         backbone=dataclasses.replace(config.backbone, neck_channels=4),
-        train=dataclasses.replace(config.train, batch=CLIPS, neck_rate=1e-3, model_rate=1e-3, steps=STEPS),
+        meta=dataclasses.replace(config.meta, batch=CLIPS, neck_rate=1e-3, model_rate=1e-3, steps=STEPS),
     )
-    backbone, transform = make_backbone(config), make_meta_optimizer(config.train)
+    backbone, transform = make_backbone(config), make_meta_optimizer(config.meta)
     params = jax.jit(lambda key: init_params(config, key=key))(jax.random.key(0))
-    start = jax.device_get(make_state(Learned(params.meta, params.backbone["neck"]), transform))
+    start = jax.device_get(make_state(params._replace(trunk={}), transform))
     rng = np.random.default_rng(0)
-    frames, side = 9 + config.train.clip_frames, config.model.patch_size
+    frames, side = 9 + config.unroll.clip_frames, config.model.patch_size
     patches = rng.integers(0, 255, (STEPS, CLIPS, frames, side, side, 3)).astype(np.uint8)
     shape = (STEPS, CLIPS, frames, 2)
     boxes = np.concatenate([rng.uniform(-6, 6, shape), rng.uniform(10, 24, shape)], axis=-1)
@@ -47,7 +46,7 @@ def main(path: str) -> None:
     )
     for count in (1, 8):
         trainer = Trainer(
-            backbone, config, transform, params.backbone["trunk"], seed=0, devices=jax.devices()[:count]
+            backbone, config, transform, params.trunk, seed=0, devices=jax.devices()[:count]
         )  # fmt: skip
         state = trainer.replicate(start)
         gradient = trainer.gradient(state.learned, 0, batches[0])
@@ -60,7 +59,7 @@ def main(path: str) -> None:
                 shards = [np.asarray(shard.data)[0] for shard in leaf.addressable_shards]
                 assert all(np.array_equal(shards[0], shard) for shard in shards), "the devices drift apart"
                 results[f"{name}{index}/{count}"] = shards[0]
-    results["forecast"] = np.array(forecast(trainer, start, params.backbone["trunk"], iter(batches)))
+    results["forecast"] = np.array(forecast(trainer, start, params.trunk, iter(batches)))
     np.savez(path, **results)
 
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from roam_jax.tracking.crop import FILL_RGB, block_size, crop_device, crop_host
-from roam_jax.tracking.geometry import Roi
+from roam_jax.patches.crop import FILL_RGB, block_size, crop_device, crop_host
+from roam_jax.patches.geometry import Roi
 
 SIDE = 32
 ROIS = {

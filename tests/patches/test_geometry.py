@@ -3,7 +3,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from roam_jax.tracking.geometry import Roi, box_to_image, box_to_patch, roi_of_box
+from roam_jax.patches.geometry import Roi, box_to_image, box_to_patch, roi_of_box
 
 
 def test_roi_is_a_square_around_the_box():

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from roam_jax.tracking.geometry import Roi
+from roam_jax.patches.geometry import Roi
 
 FILL_RGB = (124, 116, 104)
 """colour outside the image: the mean of ImageNet, so that it is about zero after any backbone's normalisation"""

@@ -23,11 +23,16 @@ class Roi(NamedTuple):
     """width and height, image pixels"""
 
 
+def roi_side(box_wh: Float[Array | np.ndarray, "*b 2"], roi_scale: float) -> Float[Array | np.ndarray, "*b"]:
+    """Side gamma sqrt(w h) of an object's square ROI, image pixels (Section 5); as if it had one pixel at least."""
+    xp = box_wh.__array_namespace__()
+    return xp.asarray(roi_scale * xp.sqrt(xp.maximum(box_wh[..., 0] * box_wh[..., 1], 1.0)))
+
+
 def roi_of_box(box_cxcywh: Float[Array | np.ndarray, "4"], roi_scale: float) -> Roi:
-    """Square ROI of side gamma sqrt(w h) around a box (Section 5)."""
-    xp = box_cxcywh.__array_namespace__()
-    side = roi_scale * xp.sqrt(xp.maximum(box_cxcywh[2] * box_cxcywh[3], 1.0))
-    return Roi(box_cxcywh[:2], xp.stack([side, side]))
+    """Square ROI around a box (Section 5)."""
+    side = roi_side(box_cxcywh[2:], roi_scale)
+    return Roi(box_cxcywh[:2], box_cxcywh.__array_namespace__().stack([side, side]))
 
 
 def box_to_patch(box_cxcywh: Float[Array, "*b 4"], roi: Roi, patch_size: int) -> Float[Array, "*b 4"]:

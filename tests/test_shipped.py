@@ -1,0 +1,25 @@
+"""The shipped checkpoint computes what it did when it was made, from features to the meta-gradient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from golden.make_shipped import compute
+
+TOLERANCE = 1e-5
+"""over the largest magnitude of a group"""
+TOLERANCES = {"meta-gradient omega": 5e-5}
+"""of groups in which rounding shows more: between 5e-6 and 2.2e-5 here, by how hard the compiler tries, as conjugate
+gradients amplify it"""
+
+
+def test_the_numbers_of_the_shipped_checkpoint() -> None:
+    with np.load(Path(__file__).parent / "golden" / "shipped.npz") as golden:
+        expected = dict(golden)
+    found = compute()
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name].shape == value.shape, name
+        error = np.abs(found[name] - value).max() / np.abs(value).max()
+        assert error <= TOLERANCES.get(name, TOLERANCE), f"{name}: {error:.1e}"
