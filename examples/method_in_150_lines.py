@@ -50,7 +50,11 @@ def show(name, **pictures):
 
 def finish(name):
     """Write the figure, or show it."""
-    plt.savefig(FOLDER / f"{name}.png", bbox_inches="tight") if FOLDER else plt.show()
+    if FOLDER:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        plt.savefig(FOLDER / f"{name}.png", bbox_inches="tight")
+    else:
+        plt.show()
     plt.close()
 
 
