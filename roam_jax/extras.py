@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 
+from roam_jax.errors import UsageError
+
 EXTRAS = {
     "array_record": "train",
     "grain": "train",
@@ -15,7 +17,7 @@ EXTRAS = {
 """the extra that installs a package, by the package's name in `import`"""
 
 
-class MissingExtra(ImportError):
+class MissingExtra(UsageError, ImportError):
     """A package of an extra is not installed; the message is one sentence and says what to type."""
 
 

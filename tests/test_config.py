@@ -11,8 +11,8 @@ import pytest
 import tyro
 
 from roam_jax import presets
+from roam_jax.cli import show_ranges
 from roam_jax.config import BackboneConfig, Config, ModelConfig
-from roam_jax.options import show_ranges
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)

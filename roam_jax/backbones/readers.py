@@ -20,8 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from roam_jax.errors import ModelError
 
-class WeightsError(ValueError):
+
+class WeightsError(ModelError, ValueError):
     """Weights that cannot be used; the message says which file or key, and why."""
 
 

@@ -18,7 +18,9 @@ from typing import Any
 
 from roam_jax.checkpoints.manifest import MANIFEST, CheckpointError
 from roam_jax.checkpoints.store import CARD, nest, read_leaves, save_tree
+from roam_jax.cli import ExitCode, run_command
 from roam_jax.config import Config
+from roam_jax.errors import OutputError, UsageError
 
 VERSION = 1
 """that is read"""
@@ -111,20 +113,29 @@ def main(argv: list[str]) -> int:
     """Convert; the exit code."""
     if len(argv) != 2 or not all(argv):
         print(__doc__, file=sys.stderr)
-        return 2
-    old, new = map(Path, argv)
+        return ExitCode.USAGE
+    return run_command(lambda: run(*map(Path, argv)))
+
+
+def run(old: Path, new: Path) -> ExitCode:
+    """Convert, and leave nothing behind if that fails.
+
+    Raises:
+        UsageError: there is something of the new name.
+        CheckpointError: the old one cannot be read, or has settings that are no more.
+        OutputError: the new one cannot be written.
+    """
     if new.exists():
-        print(f"error: {new} is there already: name a folder that is not", file=sys.stderr)
-        return 2
+        raise UsageError(f"{new} is there already: name a folder that is not")
     try:
         (convert_run if (old / "config.json").is_file() else convert_checkpoint)(old, new)
     except (CheckpointError, OSError) as error:
         shutil.rmtree(new, ignore_errors=True)
-        unread = isinstance(error, CheckpointError)
-        print(f"error: {error}" if unread else f"error: {new} cannot be written: {error}", file=sys.stderr)
-        return 5 if unread else 6
+        if isinstance(error, OSError):
+            raise OutputError(f"{new} cannot be written: {error}") from error
+        raise
     print(f"wrote {new}")
-    return 0
+    return ExitCode.SUCCESS
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from roam_jax.errors import ModelError
 from roam_jax.typed import Range, parse
 
 FORMAT = "roam_jax checkpoint"
@@ -18,7 +19,7 @@ VERSION = 2
 MANIFEST = "manifest.json"
 
 
-class CheckpointError(Exception):
+class CheckpointError(ModelError):
     """A checkpoint that cannot be written, or that cannot be trusted; the message is one sentence."""
 
 

@@ -16,12 +16,11 @@ import tyro
 from jaxtyping import Float32
 from tqdm import tqdm
 
+from roam_jax.cli import ExitCode, parse, run_command
 from roam_jax.data.layouts import LAYOUTS, Layout, read_layout
 from roam_jax.data.sequences import DataError, ImageFiles, Sequence, outside_image
-from roam_jax.extras import MissingExtra
+from roam_jax.errors import OutputError
 
-CLEAN, USAGE, BROKEN, UNWRITABLE = 0, 2, 3, 6
-"""exit codes, as those of the other commands"""
 SHOWN = 40
 """problems that are printed; the JSON file has all"""
 JPEG_START, JPEG_END, PNG_START, PNG_END = b"\xff\xd8", b"\xff\xd9", b"\x89PNG", b"IEND"
@@ -203,7 +202,7 @@ def check(
     all: bool = False,
     workers: int = 2,
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
-) -> int:
+) -> ExitCode:
     """Count what a data set holds, decode some of it, and list what is missing or broken.
 
     Exit codes: 0 all is well, 2 wrong arguments or an extra that is not installed, 3 something is missing or broken,
@@ -216,28 +215,27 @@ def check(
         all: decode every frame.
         workers: threads that decode.
         json_file: file for the findings, with all problems.
+
+    Raises:
+        DataError: the folder does not have the layout at all.
+        OutputError: the file cannot be written.
     """
     try:
         findings = check_data(name, root, sample=None if all else sample, workers=workers)
     except DataError as error:
-        print(f"{error}\nlayout {name}: {LAYOUTS[name].expects}", file=sys.stderr)
-        return BROKEN
-    except MissingExtra as error:
-        print(error, file=sys.stderr)
-        return USAGE
+        raise DataError(f"{error}\nlayout {name}: {LAYOUTS[name].expects}") from error
     print(format_findings(findings))
     if json_file is not None:
         try:
             json_file.write_text(json.dumps(asdict(findings), indent=1) + "\n", encoding="utf-8")
         except OSError as error:
-            print(f"{json_file} should be a file to write, but {error.strerror}", file=sys.stderr)
-            return UNWRITABLE
-    return BROKEN if findings.problems else CLEAN
+            raise OutputError(f"{json_file} should be a file to write, but {error.strerror}") from error
+    return ExitCode.INPUT if findings.problems else ExitCode.SUCCESS
 
 
 def main(args: list[str] | None = None) -> int:
     """The command line; returns its exit code."""
-    return tyro.cli(check, prog="python -m roam_jax.data.check", args=args)
+    return run_command(lambda: parse(check, "python -m roam_jax.data.check", args, first="a layout"))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from roam_jax.data.layouts import read_layout
 from roam_jax.data.sequences import DataError, Sequence, digest_sequences, group_by_source, name_sources
 from roam_jax.data.skipped import Entry, restore
+from roam_jax.errors import UsageError
 
 SYNTAX = "LAYOUT:ROOT[@WEIGHT[,cap=COUNT]][#NAME]"
 _NUMBER = r"[0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?"
@@ -22,7 +23,7 @@ _PATTERN = re.compile(
 )
 
 
-class SourceError(DataError):
+class SourceError(UsageError, DataError):
     """A source that is written wrongly, whatever its folder holds."""
 
 

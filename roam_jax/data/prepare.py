@@ -11,11 +11,8 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
+from roam_jax.cli import parse, run_command
 from roam_jax.data.layouts import Layout, read_layout
-from roam_jax.data.sequences import DataError
-from roam_jax.extras import MissingExtra
-
-EXIT_CODES = {MissingExtra: 2, DataError: 3, OSError: 6}
 
 
 def prepare(
@@ -52,12 +49,7 @@ def prepare(
 
 def main(args: list[str] | None = None) -> int:
     """The command line; returns its exit code."""
-    try:
-        tyro.cli(prepare, prog="python -m roam_jax.data.prepare", args=args)
-    except tuple(EXIT_CODES) as error:
-        print(error, file=sys.stderr)
-        return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
-    return 0
+    return run_command(lambda: parse(prepare, "python -m roam_jax.data.prepare", args, first="a layout"))
 
 
 if __name__ == "__main__":

@@ -20,11 +20,13 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
+from roam_jax.errors import InputError
+
 READ_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 """boxes of data sets refer to the pixels as they are stored, whatever a camera said of its orientation"""
 
 
-class DataError(Exception):
+class DataError(InputError):
     """Data that are not what their layout promises; the message says what was expected, and where."""
 
 

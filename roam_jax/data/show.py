@@ -15,12 +15,13 @@ import numpy as np
 import tyro
 from jaxtyping import Float, UInt8
 
+from roam_jax.cli import parse, run_command
 from roam_jax.config import Config, ModelConfig
 from roam_jax.core.labels import label_of_box
 from roam_jax.data.layouts import Layout, read_layout
 from roam_jax.data.pipeline import ClipBatch, make_pipeline
 from roam_jax.data.sequences import DataError
-from roam_jax.extras import MissingExtra
+from roam_jax.errors import usage_errors
 from roam_jax.presets import preset as read_preset
 
 COLUMNS = 10
@@ -28,7 +29,6 @@ SMALLEST_TILE = 128
 """pixels; smaller patches are enlarged, so that a caption fits"""
 STRIP = 18
 """height of a caption in pixels"""
-EXIT_CODES = {MissingExtra: 2, ValueError: 2, DataError: 3}
 
 
 def draw_sample(
@@ -118,19 +118,15 @@ def show(
         seed: of the pipeline.
         step: which batch.
     """
-    config = read_preset(preset)
+    with usage_errors(ValueError):
+        config = read_preset(preset)
     batches = make_pipeline(read_layout(layout, root), config, seed=seed, start_step=step)
     draw_batch(next(batches), config, file)
 
 
 def main(args: list[str] | None = None) -> int:
     """The command line; returns its exit code."""
-    try:
-        tyro.cli(show, prog="python -m roam_jax.data.show", args=args)
-    except tuple(EXIT_CODES) as error:
-        print(error, file=sys.stderr)
-        return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
-    return 0
+    return run_command(lambda: parse(show, "python -m roam_jax.data.show", args, first="a layout"))
 
 
 if __name__ == "__main__":

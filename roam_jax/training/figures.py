@@ -29,7 +29,9 @@ import numpy as np
 import tyro
 from jaxtyping import Float, Int
 
-from roam_jax.extras import MissingExtra, require
+from roam_jax.cli import ExitCode, parse, run_command
+from roam_jax.errors import InputError
+from roam_jax.extras import require
 from roam_jax.training.writer import LOG_FILE, LogError, read_log
 
 NARROW = 0.01
@@ -38,7 +40,6 @@ SHOWN_STEPS = 6
 """steps of training at most that `losses.png` shows"""
 DPI = 120
 VALIDATION = "validation"
-EXIT_CODES = {MissingExtra: 2, LogError: 3, OSError: 6}
 
 
 class Series(NamedTuple):
@@ -316,14 +317,23 @@ def _colours(count: int) -> Any:
 
 def main(args: list[str] | None = None) -> int:
     """The command line; returns its exit code."""
-    arguments = tyro.cli(Arguments, prog="python -m roam_jax.training.figures", args=args)
+    return run_command(lambda: run(parse(Arguments, "python -m roam_jax.training.figures", args, first="RUN_DIR")))
+
+
+def run(arguments: Arguments) -> ExitCode:
+    """Draw the figures, and print their names.
+
+    Raises:
+        InputError: no log, or nothing in it to draw.
+        MissingExtra: matplotlib is not installed.
+        OSError: the pictures cannot be written.
+    """
     try:
-        for path in draw_figures(arguments.run_dir, arguments.out, arguments.smooth):
-            print(path)
-    except tuple(EXIT_CODES) as error:
-        print(error, file=sys.stderr)
-        return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
-    return 0
+        paths = draw_figures(arguments.run_dir, arguments.out, arguments.smooth)
+    except LogError as error:  # which is of another kind where a log is written
+        raise InputError(str(error)) from error
+    print("\n".join(map(str, paths)))
+    return ExitCode.SUCCESS
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from roam_jax.checkpoints import Checkpoint
 from roam_jax.config import Config
 from roam_jax.data.pipeline import ClipBatch
+from roam_jax.errors import DivergedError
 from roam_jax.interrupts import StopRequest
 from roam_jax.method import make_method
 from roam_jax.tracking.params import Params, params_to_dict
@@ -26,7 +27,7 @@ from roam_jax.training.validate import Judge, Validation, mean_losses
 from roam_jax.training.writer import Writer
 
 
-class Diverged(Exception):
+class Diverged(DivergedError):
     """Too many meta-gradients in a row that were not finite."""
 
 

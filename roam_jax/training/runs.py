@@ -26,13 +26,14 @@ import numpy as np
 from roam_jax.checkpoints import Checkpoint, CheckpointError, load_tree, save_checkpoint, save_tree
 from roam_jax.config import Config
 from roam_jax.data.skipped import Entry
+from roam_jax.errors import OutputError
 from roam_jax.training.state import TrainState
 
 CONFIG, ABOUT, BEST = "config.json", "run.json", "best.json"
 CHECKPOINTS, TRACKER, SKIPPED = "checkpoints", "tracker", "skipped_{}.json"
 
 
-class RunError(Exception):
+class RunError(OutputError):
     """A run folder that cannot be used; the message is one sentence."""
 
 

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import ArrayLike
 
+from roam_jax.errors import OutputError
 from roam_jax.extras import require
 
 LOG_FILE, TIME_FILE, EVENTS_FOLDER = "log.jsonl", "time.jsonl", "tensorboard"
 BINS = 48
 
 
-class LogError(Exception):
+class LogError(OutputError):
     """Records that cannot be written or read; the message is one sentence."""
 
 

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from roam_jax.data.check import BROKEN, CLEAN, SHOWN, UNWRITABLE, check_data, main
+from roam_jax.cli import ExitCode
+from roam_jax.data.check import SHOWN, check_data, main
 from roam_jax.data.layouts import read_layout
 from roam_jax.data.sequences import DataError
 
@@ -25,7 +26,7 @@ def test_a_clean_data_set(tmp_path, capsys):
     add(tmp_path, "a", 3)
     (add(tmp_path, "b", 2) / "absence.label").write_text("0\n1\n")
     (tmp_path / "b" / "groundtruth.txt").write_text("-5,2,30,4\n0,0,0,0\n")
-    assert main(["got10k", str(tmp_path), "--all", "--json", str(tmp_path / "f.json")]) == CLEAN
+    assert main(["got10k", str(tmp_path), "--all", "--json", str(tmp_path / "f.json")]) == ExitCode.SUCCESS
     found = json.loads((tmp_path / "f.json").read_text())
     assert found.pop("root") == str(tmp_path)
     assert found == {
@@ -73,7 +74,7 @@ def broken_sequences(root):
 @pytest.mark.filterwarnings("ignore")
 def test_everything_that_is_broken_is_listed(tmp_path, capsys):
     expected = broken_sequences(tmp_path)
-    assert main(["images", str(tmp_path), "--all"]) == BROKEN
+    assert main(["images", str(tmp_path), "--all"]) == ExitCode.INPUT
     problems = [line for line in capsys.readouterr().out.splitlines() if line.startswith("- ")]
     for name, message in expected.items():
         assert any(name in problem and message in problem for problem in problems), name
@@ -188,16 +189,15 @@ def test_many_problems_are_not_all_printed(tmp_path, capsys):
 
 
 def test_a_folder_of_another_layout(tmp_path, capsys):
-    assert main(["lasot-test", str(tmp_path)]) == BROKEN
+    assert main(["lasot-test", str(tmp_path)]) == ExitCode.INPUT
     error = capsys.readouterr().err
     assert "should hold CLASS/CLASS-N/groundtruth.txt" in error
     assert "layout lasot-test: CLASS/CLASS-N/img/*.jpg" in error
     with pytest.raises(DataError, match="no such folder"):
         check_data("vot", tmp_path / "nowhere")
-    with pytest.raises(SystemExit, match="2"):
-        main(["fantasy", str(tmp_path)])
+    assert main(["fantasy", str(tmp_path)]) == ExitCode.USAGE
 
 
 def test_findings_that_cannot_be_written(tmp_path):
     add(tmp_path, "a", 1)
-    assert main(["images", str(tmp_path), "--json", str(tmp_path)]) == UNWRITABLE
+    assert main(["images", str(tmp_path), "--json", str(tmp_path)]) == ExitCode.OUTPUT
