@@ -4,7 +4,7 @@ Writes a small data set of procedural videos with polygons in VOT's layout, a wo
 and the results of random trackers: boxes and polygons around the truth that lose it now and then, one to three
 repetitions. With `--tracker`, the toolkit also drives that tracker over the data, and its trajectories are compared
 with our own supervised run (they can only be the same if the tracker is deterministic: OpenCV's MIL is not). Then the
-toolkit's program analyses everything, and all scores are compared. `--golden tests/evaluation/golden_vot.npz` keeps
+toolkit's program analyses everything, and all scores are compared. `--golden tests/evaluation/vot/golden_vot.npz` keeps
 the results of the first two random trackers and the toolkit's scores of them for the tests.
 
 The toolkit (GPL) is not part of this project and is only run as a program, from an environment of its own:
@@ -30,9 +30,9 @@ from roam_jax.data.readers.vot import read_vot
 from roam_jax.data.sequences import Sequence
 from roam_jax.data.synthetic import synthetic_sequence
 from roam_jax.evaluation.trackers import TrackerName, make_tracker
-from roam_jax.evaluation.vot_metrics import VotScores, eao_interval, score_vot
-from roam_jax.evaluation.vot_protocol import EXPERIMENT, Trajectory, read_results, run_supervised, write_results
-from roam_jax.evaluation.vot_workspace import write_vot_workspace
+from roam_jax.evaluation.vot.metrics import VotScores, eao_interval, score_vot
+from roam_jax.evaluation.vot.protocol import EXPERIMENT, Trajectory, read_results, run_supervised, write_results
+from roam_jax.evaluation.vot.workspace import write_vot_workspace
 
 TOLERANCE = 1e-6
 LENGTHS = (40, 44, 36, 48, 60, 90)
@@ -59,13 +59,16 @@ class Arguments:
 class RandomTracker:
     """Knows the truth, errs by a random walk, and loses the object in one frame out of thirty."""
 
+    score, lost = 1.0, False
+
     def __init__(self, sequence: Sequence, rng: np.random.Generator) -> None:
+        self.box = np.zeros(4)
         self._boxes, self._rng = sequence.boxes_xywh, rng
         self._frames = {sequence.frames[i].tobytes(): i for i in range(len(sequence))}
 
     def init(self, image: np.ndarray, box_xywh: np.ndarray) -> None:
         """Start without an error."""
-        self._error = np.zeros(4)
+        self.box, self._error = box_xywh, np.zeros(4)
 
     def update(self, image: np.ndarray) -> np.ndarray:
         """A box near the true one of the frame, which is known by its pixels."""
@@ -73,7 +76,8 @@ class RandomTracker:
         self._error = 0.9 * self._error + self._rng.normal(0, 0.05, 4)
         if self._rng.random() < 1 / 30:
             self._error[:2] = 3
-        return np.concatenate([box[:2] + self._error[:2] * box[2:], box[2:] * np.exp(self._error[2:])])
+        self.box = np.concatenate([box[:2] + self._error[:2] * box[2:], box[2:] * np.exp(self._error[2:])])
+        return self.box
 
 
 def main(arguments: Arguments) -> int:

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from roam_jax.data.sequences import DataError, Sequence
 from roam_jax.evaluation.metrics import has_box
 from roam_jax.evaluation.trackers import TrackerLike
-from roam_jax.evaluation.vot_regions import Code, Region, overlap, read_regions, write_regions
+from roam_jax.evaluation.vot.regions import Code, Region, overlap, read_regions, write_regions
 
 SKIP = 5
 """frames from a failure to the next start"""

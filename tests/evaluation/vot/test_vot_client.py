@@ -13,12 +13,12 @@ import pytest
 
 from roam_jax.data.readers.vot import polygons_to_boxes
 from roam_jax.data.sequences import DataError
-from roam_jax.evaluation import vot
+from roam_jax.evaluation.vot import client as vot
 
 SERVER = """
 import sys
 import numpy as np
-from roam_jax.evaluation.vot import serve
+from roam_jax.evaluation.vot.client import serve
 
 class Shifted:
     '''Says the box it was started from, moved by the mean of the picture's red and blue; gives up when all is green.'''

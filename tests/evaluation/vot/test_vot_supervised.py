@@ -11,9 +11,9 @@ import pytest
 from roam_jax import evaluate as command
 from roam_jax.data.layouts import read_layout
 from roam_jax.evaluation.runner import track_here
-from roam_jax.evaluation.supervised import evaluate_supervised
-from roam_jax.evaluation.vot_metrics import score_vot
-from roam_jax.evaluation.vot_protocol import run_supervised
+from roam_jax.evaluation.vot.metrics import score_vot
+from roam_jax.evaluation.vot.protocol import run_supervised
+from roam_jax.evaluation.vot.supervised import evaluate_supervised
 
 
 class Still:

@@ -1,6 +1,6 @@
 """Accuracy, robustness and expected average overlap (EAO) of supervised runs, as the VOT toolkit (0.7.2) computes them.
 
-- Overlaps are those of `vot_regions.overlap`, with the true polygons.
+- Overlaps are those of `regions.overlap`, with the true polygons.
 - Accuracy of a sequence: mean overlap of the frames that count. Starts, failures and frames between them do not, nor do
   the ten frames from each start on (the burn-in, the start included). Of a data set: sequences weigh as their lengths,
   also one without a frame that counts, whose accuracy is 0.
@@ -27,8 +27,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from roam_jax.data.sequences import DataError, Sequence
-from roam_jax.evaluation.vot_protocol import Trajectory, true_regions
-from roam_jax.evaluation.vot_regions import Code, overlap
+from roam_jax.evaluation.vot.protocol import Trajectory, true_regions
+from roam_jax.evaluation.vot.regions import Code, overlap
 
 BURN_IN = 10
 """frames from a start on, itself included, that do not count for the accuracy"""

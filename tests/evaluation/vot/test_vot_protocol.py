@@ -8,8 +8,8 @@ import pytest
 
 from roam_jax.data.readers.vot import read_vot
 from roam_jax.data.sequences import DataError, Frames, Sequence
-from roam_jax.evaluation.vot_protocol import Trajectory, read_results, run_supervised, true_regions, write_results
-from roam_jax.evaluation.vot_regions import Code
+from roam_jax.evaluation.vot.protocol import Trajectory, read_results, run_supervised, true_regions, write_results
+from roam_jax.evaluation.vot.regions import Code
 
 FAR = (80.0, 60.0, 10.0, 10.0)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from roam_jax.data.sequences import DataError, Frames, Sequence
-from roam_jax.evaluation.vot_metrics import (
+from roam_jax.evaluation.vot.metrics import (
     counted_frames,
     eao_curve,
     eao_interval,
@@ -16,8 +16,8 @@ from roam_jax.evaluation.vot_metrics import (
     score_vot,
     split_runs,
 )
-from roam_jax.evaluation.vot_protocol import Trajectory
-from roam_jax.evaluation.vot_regions import Code, parse_region
+from roam_jax.evaluation.vot.protocol import Trajectory
+from roam_jax.evaluation.vot.regions import Code, parse_region
 
 GOLDEN = Path(__file__).with_name("golden_vot.npz")
 

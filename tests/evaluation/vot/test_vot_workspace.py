@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from roam_jax.evaluation.vot_metrics import eao_interval
-from roam_jax.evaluation.vot_workspace import write_vot_workspace
+from roam_jax.evaluation.vot.metrics import eao_interval
+from roam_jax.evaluation.vot.workspace import write_vot_workspace
 
 
 def command_of(folder: Path, name: str = "ROAM_JAX") -> list[str]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as ListOf
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from roam_jax.data.sequences import DataError, Sequence
+from roam_jax.evaluation.formats import write_whole
+from roam_jax.evaluation.report import write_json
 from roam_jax.evaluation.runner import Outcomes
-from roam_jax.evaluation.vot_metrics import INTERVALS, VotScores, score_vot
-from roam_jax.evaluation.vot_protocol import Trajectory, read_results, write_results
+from roam_jax.evaluation.vot.metrics import INTERVALS, VotScores, format_vot_table, score_vot
+from roam_jax.evaluation.vot.protocol import Trajectory, read_results, write_results
 
 REPETITIONS = 3
 """the same trajectory thrice: how the toolkit knows a deterministic tracker"""
@@ -63,6 +68,27 @@ def evaluate_supervised(
     if not tracked:
         return None, broken
     return score_vot(done, tracked, interval=INTERVALS.get(dataset)), broken
+
+
+def write_report(folder: Path, title: str, scores: VotScores, broken: Mapping[str, str]) -> None:
+    """Write `report.json` and `report.md`.
+
+    Args:
+        folder: of the tracker's results.
+        title: of the report.
+        scores: of the sequences that have results.
+        broken: what went wrong with the others, by name.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    write_whole(folder / "report.md", f"# {title}\n\n{format_vot_table(scores)}\n")
+    numbers = ("accuracy", "robustness", "failures", "mean_failures", "reliability")
+    content: dict[str, Any] = {key: getattr(scores, key) for key in numbers}
+    content |= {"eao": scores.eao if math.isfinite(scores.eao) else None, "interval": list(scores.interval)}
+    parts = {"sequences": scores.sequences, "attributes": scores.attributes}
+    content |= {key: {part: asdict(values) for part, values in found.items()} for key, found in parts.items()}
+    write_json(folder / "report.json", {**content, "broken": broken})
 
 
 def read_done(output: Path, tracker: str) -> dict[str, list[Trajectory]]:

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence as ListOf
 from pathlib import Path
 
-from roam_jax.evaluation.vot_metrics import SENSITIVITY, eao_interval
-from roam_jax.evaluation.vot_protocol import EXPERIMENT, SKIP
+from roam_jax.evaluation.vot.metrics import SENSITIVITY, eao_interval
+from roam_jax.evaluation.vot.protocol import EXPERIMENT, SKIP
 
 STACKS = {
     "vot2013": "vot2013",

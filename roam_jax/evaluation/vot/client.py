@@ -9,7 +9,7 @@ a workspace of the toolkit with the command in it.
 
 from __future__ import annotations
 
-import sys
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-import tyro
 from jaxtyping import UInt8
 
+from roam_jax.cli import parse, run_command
 from roam_jax.data.readers.vot import polygons_to_boxes
 from roam_jax.data.sequences import DataError, ImageFiles
+from roam_jax.errors import usage_errors
 from roam_jax.evaluation.trackers import TrackerChoice, TrackerLike, TrackerName
-from roam_jax.extras import MissingExtra, require
-from roam_jax.video.errors import ExitCode
+from roam_jax.extras import require
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ class Objects:
         states = []
         for tracker in self._trackers[: self._count]:
             box = np.asarray(tracker.update(image), float)
-            score = getattr(tracker, "score", None)
-            states.append((box, {} if score is None else {"confidence": f"{score:.5f}"}))
+            states.append((box, {} if math.isnan(tracker.score) else {"confidence": f"{tracker.score:.5f}"}))
         return states + self._add(image, new_boxes_xywh)
 
     def _add(self, image: UInt8[np.ndarray, "h w 3"], boxes_xywh: list[np.ndarray]) -> list[tuple[np.ndarray, dict]]:
@@ -174,28 +173,11 @@ def _answer(server: Any, objects: Objects) -> None:
 
 def main(args: list[str] | None = None) -> int:
     """The command line; returns its exit code."""
-    arguments = tyro.cli(Arguments, prog="python -m roam_jax.evaluation.vot", args=args)
+    return run_command(lambda: run(parse(Arguments, "python -m roam_jax.evaluation.vot", args)))
+
+
+def run(arguments: Arguments) -> None:
+    """Serve the tracker; raises what `serve` does, with a `UsageError` for wrong arguments and regions."""
     make = TrackerChoice(arguments.tracker, arguments.checkpoint, arguments.nano_dir)
-    try:
+    with usage_errors(ValueError):
         serve(make, name=arguments.tracker.replace(":", "-"))
-    except DataError as error:
-        print(error, file=sys.stderr)
-        return ExitCode.INPUT
-    except (MissingExtra, ValueError) as error:
-        print(error, file=sys.stderr)
-        return ExitCode.USAGE
-    except Exception as error:
-        from roam_jax.backbones.weights import (
-            WeightsError,
-        )  # these start JAX, which the other trackers need not wait for
-        from roam_jax.checkpoints import CheckpointError
-
-        if isinstance(error, (CheckpointError, WeightsError)):
-            print(error, file=sys.stderr)
-            return ExitCode.CHECKPOINT
-        raise
-    return ExitCode.SUCCESS
-
-
-if __name__ == "__main__":
-    sys.exit(main())

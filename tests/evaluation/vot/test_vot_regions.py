@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from roam_jax.data.sequences import DataError
-from roam_jax.evaluation.vot_regions import Code, format_region, overlap, parse_region, read_regions, write_regions
+from roam_jax.evaluation.vot.regions import Code, format_region, overlap, parse_region, read_regions, write_regions
 
 SIZE = (100, 80)
 
