@@ -17,9 +17,9 @@ import numpy as np
 import tyro
 from track import describe_machine
 
+from roam_jax.data.demo_clip import write_demo
 from roam_jax.data.layouts import read_layout
 from roam_jax.data.sequences import Sequence
-from roam_jax.demo import write_demo
 from roam_jax.evaluation.runner import count_cores, track_in_processes
 from roam_jax.evaluation.trackers import TrackerChoice, TrackerName
 

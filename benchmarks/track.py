@@ -28,9 +28,9 @@ from machine import name_processor
 from roam_jax.backbones import make_backbone
 from roam_jax.backbones.weights import WeightsError
 from roam_jax.checkpoints import Checkpoint, CheckpointError, load_checkpoint
+from roam_jax.data.demo_clip import write_demo
 from roam_jax.data.readers.otb import read_otb_folder
 from roam_jax.data.sequences import DataError, Frames
-from roam_jax.demo import write_demo
 from roam_jax.evaluation.metrics import success_auc
 from roam_jax.evaluation.trackers import TrackerLike, make_tracker
 
