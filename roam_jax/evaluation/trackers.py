@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -19,11 +20,30 @@ TrackerName = Literal["roam", "cv2:csrt", "cv2:kcf", "cv2:mil", "cv2:nano"]
 NANO_FILES = ("nanotrack_v2_backbone.onnx", "nanotrack_v2_head.onnx")
 
 
+@runtime_checkable
 class TrackerLike(Protocol):
-    """What an evaluated tracker offers: the protocol of the got10k toolkit, with RGB arrays."""
+    """A tracker of one object, for all that track: the protocol of the got10k toolkit, and how sure it is.
 
-    def init(self, image: UInt8[np.ndarray, "h w 3"], box_xywh: Any, /) -> Any:
-        """Start on the object in the box: x, y, w, h in image pixels, 0-based."""
+    Images are RGB, uint8, (height, width, 3); boxes are x, y, w, h, in image pixels that count from 0.
+    """
+
+    @property
+    def box(self) -> Any:
+        """The object's box in the last frame."""
+        ...
+
+    @property
+    def score(self) -> float:
+        """How well the last frame fits, relative to the first one; NaN: the tracker does not say."""
+        ...
+
+    @property
+    def lost(self) -> bool:
+        """The object was not found in the last frame."""
+        ...
+
+    def init(self, image: UInt8[np.ndarray, "h w 3"], box: Any, /) -> Any:
+        """Start on the object in the box."""
         ...
 
     def update(self, image: UInt8[np.ndarray, "h w 3"], /) -> Any:
@@ -61,23 +81,32 @@ class TrackerChoice:
 
 
 class OpenCVTracker:
-    """A tracker of OpenCV. Where it reports that it lost the object, the last box stays."""
+    """A tracker of OpenCV, a `TrackerLike`. Where it reports that it lost the object, the last box stays.
+
+    Args:
+        create: gives a new one.
+    """
+
+    score = math.nan
 
     def __init__(self, create: Callable[[], Any]) -> None:
         self._create = create
+        self.box: Float[np.ndarray, " 4"] = np.zeros(4)
+        self.lost = False
 
-    def init(self, image: UInt8[np.ndarray, "h w 3"], box_xywh: Any) -> None:
+    def init(self, image: UInt8[np.ndarray, "h w 3"], box: Any) -> None:
         """Start; OpenCV rounds the box to whole pixels."""
         self._tracker = self._create()
-        self._box = np.asarray(box_xywh, float)
-        self._tracker.init(_to_bgr(image), [round(value) for value in self._box.tolist()])
+        self.box, self.lost = np.asarray(box, float), False
+        self._tracker.init(_to_bgr(image), [round(value) for value in self.box.tolist()])
 
     def update(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, " 4"]:
         """The box in the next frame."""
         found, box = self._tracker.update(_to_bgr(image))
+        self.lost = not found
         if found:
-            self._box = np.asarray(box, float)
-        return self._box
+            self.box = np.asarray(box, float)
+        return self.box
 
 
 def make_tracker(
