@@ -12,7 +12,7 @@ import pytest
 from roam_jax import checkpoints, evaluate, track, train
 from roam_jax.backbones import weights
 from roam_jax.data import check, prepare, show
-from roam_jax.evaluation import vot
+from roam_jax.evaluation.vot import client as vot
 from roam_jax.extras import EXTRAS, MissingExtra, require
 from roam_jax.training import figures
 from roam_jax.training.writer import Writer
@@ -110,7 +110,7 @@ def test_training_without_the_trunk_says_so(preset, extra, monkeypatch, tmp_path
     for source in (weights.LITE0, weights.VGG16):
         monkeypatch.setitem(sys.modules, source.package, None)
     monkeypatch.setattr("roam_jax.training.parallel.start_devices", lambda *_, **__: None)
-    monkeypatch.setattr("roam_jax.tracking.tracker.enable_compilation_cache", lambda: None)
+    monkeypatch.setattr("roam_jax.training.session.enable_compilation_cache", lambda: None)
     assert train.main(["--preset", preset, "--data", "synthetic", "--output", str(tmp_path / "out")]) == 5
     assert f"pip install 'roam-jax[{extra}]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

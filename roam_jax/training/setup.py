@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as ListOf
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -52,6 +52,13 @@ class Settings:
     """sources of sequences that the tracker is measured on"""
     track_frames: int = 0
     """frames of each that count; 0: all"""
+
+    def resume(self, about: dict[str, Any]) -> Settings:
+        """Those of the run with this `run.json`, but for the sources and the cache where these name any."""
+        kept: dict[str, Any] = {f.name: about[f.name] for f in fields(self)}
+        kept |= {name: given for name in ("data", "cache", "track") if (given := getattr(self, name))}
+        kept = {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
+        return Settings(**kept)
 
 
 def read_data(texts: ListOf[str], config: Config, skipped: ListOf[Entry] = ()) -> Mix:

@@ -14,9 +14,12 @@ from roam_jax.checkpoints import Checkpoint
 from roam_jax.config import Config
 from roam_jax.core.meta import Unrolled
 from roam_jax.data.pipeline import ClipBatch, make_pipeline
-from roam_jax.data.sequences import Sequence
+from roam_jax.data.sequences import DataError, Sequence
 from roam_jax.data.skipped import Skipped
+from roam_jax.evaluation.metrics import has_box, success_auc
+from roam_jax.evaluation.trackers import TrackerLike
 from roam_jax.tracking.params import Params
+from roam_jax.tracking.tracker import Tracker
 from roam_jax.training.parallel import Trainer
 
 FIRST_KEY = 2**30
@@ -88,3 +91,34 @@ def mean_losses(trainer: Trainer, learned: Params, batches: ListOf[ClipBatch]) -
         trainer.fetch(trainer.gradient(learned, FIRST_KEY + index, batch)[1]) for index, batch in enumerate(batches)
     ]
     return jax.tree.map(lambda *values: np.mean(values, axis=0), *losses) if losses else None
+
+
+def make_judge(sequences: ListOf[Sequence], frames: int) -> Judge:
+    """Function that measures the success AUC of a tracker in each sequence.
+
+    Args:
+        sequences: with a box in the first frame.
+        frames: how many of each count; 0: all.
+
+    Raises:
+        DataError: a sequence has no box in its first frame.
+    """
+    for sequence in sequences:
+        if not has_box(sequence.boxes_xywh[:1]).all():
+            raise DataError(f"the sequence {sequence.name} should have a box in its first frame to track from")
+
+    def follow(tracker: TrackerLike, sequence: Sequence) -> float:
+        count = min(frames or len(sequence), len(sequence))
+        boxes = [sequence.boxes_xywh[0]]
+        for index, image in enumerate(islice(sequence.frames, count)):
+            if index == 0:
+                tracker.init(image, boxes[0])
+            else:
+                boxes.append(tracker.update(image))
+        return success_auc(np.stack(boxes), sequence.boxes_xywh[:count])
+
+    def judge(checkpoint: Checkpoint) -> dict[str, float]:
+        tracker = Tracker(checkpoint)
+        return {sequence.name: follow(tracker, sequence) for sequence in sequences}
+
+    return judge

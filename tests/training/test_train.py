@@ -16,9 +16,10 @@ import pytest
 
 from roam_jax import presets
 from roam_jax.checkpoints import load_checkpoint, load_tree
+from roam_jax.cli import ExitCode
 from roam_jax.config import Config
 from roam_jax.data.synthetic import synthetic_sequence
-from roam_jax.train import TrainExit, main, parse_args
+from roam_jax.train import MEANINGS, main, parse_args
 from roam_jax.training.runs import create_run
 
 STEPS = 16
@@ -97,7 +98,7 @@ def test_weights_that_cannot_be_used_are_code_5(content, tmp_path, capsys, monke
     if content is not None:
         path.write_bytes(content)
     argv = ["--preset", "tiny", "--data", "synthetic", "--output", str(tmp_path / "new")]
-    assert main([*argv, "--config.backbone.weights", str(path)]) == TrainExit.CHECKPOINT == 5
+    assert main([*argv, "--config.backbone.weights", str(path)]) == ExitCode.CHECKPOINT == 5
     said = capsys.readouterr().err.strip()
     assert str(path) in said
     assert len(said.splitlines()) == 1
@@ -115,8 +116,8 @@ def test_every_setting_is_an_option():
 def test_help_tells_the_exit_codes(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for code in TrainExit:
-        assert str(code.value) in text
+    for code, meaning in MEANINGS.items():
+        assert f"  {code.value}  {meaning}" in text
 
 
 def test_a_batch_can_be_looked_at(tmp_path):
@@ -214,7 +215,7 @@ def test_killed_and_stopped_at_several_moments_it_ends_the_same(uninterrupted, t
         return min(seen) < 9 <= seen[-1]
 
     run.wait_until(logged_again, signal.SIGTERM)
-    run.finish(TrainExit.STOPPED)
+    run.finish(ExitCode.STOPPED)
     assert "go on with" in run.log.read_text()
 
     train("--resume", folder, "--devices", 1, "--no-tensorboard").finish(0)
@@ -266,7 +267,7 @@ def test_more_than_the_limit_ends_the_run(pictures, tmp_path, capsys):
     data, _ = pictures
     argv = ["--preset", "tiny", "--data", f"images:{data}", "--show-batch", str(tmp_path / "batch.png")]
     argv += ["--config.run.hold-out", "0", "--config.meta.batch", "12"]
-    assert main([*argv, "--config.run.max-skipped", "0"]) == TrainExit.DATA
+    assert main([*argv, "--config.run.max-skipped", "0"]) == ExitCode.INPUT
     assert "3.png should be a picture" in capsys.readouterr().err
     assert main([*argv, "--config.run.max-skipped", "1"]) == 0
 
