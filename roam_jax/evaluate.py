@@ -7,48 +7,30 @@ if __name__ == "__main__":  # before the imports that take a second
 
     leave_at_once()
 
-import math
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as ListOf
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
-from roam_jax.backbones.weights import WeightsError
-from roam_jax.checkpoints import CheckpointError
-from roam_jax.data.layouts import read_layout
-from roam_jax.data.sequences import DataError, Sequence, without_stills
-from roam_jax.evaluation import runner
+from roam_jax.cli import ExitCode, parse, run_command
+from roam_jax.data.layouts import choose_sequences, read_layout, read_readable
+from roam_jax.data.sequences import Sequence, without_stills
+from roam_jax.errors import usage_errors
 from roam_jax.evaluation.compare import Results, compare
-from roam_jax.evaluation.formats import claim_folder, write_submission, write_whole
-from roam_jax.evaluation.metrics import Scores
-from roam_jax.evaluation.plots import can_plot, draw_curves
+from roam_jax.evaluation.formats import claim_folder, write_submission
+from roam_jax.evaluation.outputs import write_comparison, write_report
+from roam_jax.evaluation.parallel import choose_track
+from roam_jax.evaluation.plots import can_plot
 from roam_jax.evaluation.protocols import protocol_of
-from roam_jax.evaluation.report import (
-    describe_rows,
-    format_ranking,
-    format_report,
-    mean_of_rows,
-    rank,
-    write_json,
-)
-from roam_jax.evaluation.trackers import TrackerChoice, TrackerLike, TrackerName
-from roam_jax.extras import MissingExtra
-from roam_jax.video.errors import ExitCode, refuse_empty
+from roam_jax.evaluation.report import format_ranking, format_report, rank
+from roam_jax.evaluation.runner import Row, evaluate, track_sequence
+from roam_jax.evaluation.trackers import TrackerChoice, TrackerName
 
-EXIT_CODES = {
-    CheckpointError: ExitCode.CHECKPOINT,
-    WeightsError: ExitCode.CHECKPOINT,
-    DataError: ExitCode.INPUT,
-    MissingExtra: ExitCode.USAGE,
-    OSError: ExitCode.OUTPUT,
-    ValueError: ExitCode.USAGE,
-}
 NO_PLOTS = 'no plots: they need matplotlib, pip install "roam-jax[plots]"'
 
 
@@ -104,6 +86,20 @@ class Arguments:
         return TrackerChoice(self.tracker, self.checkpoint, self.nano_dir)
 
 
+def main(args: list[str] | None = None) -> int:
+    """The command line; returns its exit code."""
+
+    def command() -> ExitCode:
+        arguments = parse(Arguments, "python -m roam_jax.evaluate", args)
+        try:
+            with usage_errors(ValueError):
+                return run(arguments)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"stopped; the sequences that were finished are in {arguments.output}") from None
+
+    return run_command(command)
+
+
 def run(arguments: Arguments) -> ExitCode:
     """Do what the command line asks for.
 
@@ -125,7 +121,7 @@ def run(arguments: Arguments) -> ExitCode:
     # all years of VOT have one layout, but each its own interval of the EAO
     supervised = arguments.dataset.startswith("vot")
     layout = "vot" if supervised else arguments.dataset
-    found, unreadable = read_sequences(layout, arguments.root)
+    found, unreadable = read_readable(layout, arguments.root)
     moving = without_stills(found)
     if stills := len(found) - len(moving):
         print(f"still pictures, in which there is nothing to track: {stills} left out", file=sys.stderr)
@@ -137,50 +133,18 @@ def run(arguments: Arguments) -> ExitCode:
     return run_tracker(arguments, sequences, unreadable)
 
 
-def read_sequences(layout: str, root: Path) -> tuple[list[Sequence], dict[str, str]]:
-    """Sequences that can be read, and what is wrong with the others.
-
-    Raises:
-        DataError: there is no such layout, or nothing in it can be read.
-    """
-    try:
-        return read_layout(layout, root), {}
-    except DataError:
-        problems: list[str] = []
-        sequences = read_layout(layout, root, problems=problems)
-        if not sequences or not problems:
-            raise
-        return sequences, {f"unreadable {number}": problem for number, problem in enumerate(problems, 1)}
-
-
-def choose_sequences(sequences: ListOf[Sequence], names: str) -> list[Sequence]:
-    """Those that are named between commas, or all.
-
-    Raises:
-        ValueError: a name that there is not.
-    """
-    by_name = {sequence.name: sequence for sequence in sequences}
-    wanted = [name for name in names.split(",") if name] or list(by_name)
-    if unknown := [name for name in wanted if name not in by_name]:
-        raise ValueError(f"no sequence is called {unknown[0]!r}; there are {', '.join(by_name)}")
-    return [by_name[name] for name in wanted]
-
-
 def run_tracker(arguments: Arguments, sequences: ListOf[Sequence], unreadable: Mapping[str, str]) -> ExitCode:
     """Track, score, and write everything."""
     protocol, folder = protocol_of(arguments.dataset), results_folder(arguments)
     description = {"dataset": arguments.dataset, **arguments.choice.describe()}
     claim_folder(folder, description)
-    rows, broken = runner.evaluate(
-        sequences, choose_track(arguments, runner.track_sequence), folder, protocol, report=_print_row
-    )
+    track = choose_track(arguments.choice, track_sequence, workers=arguments.workers, batch=arguments.batch)
+    rows, broken = evaluate(sequences, track, folder, protocol, report=_print_row)
     broken = {**unreadable, **broken}
     title = f"{arguments.tracker} on {arguments.dataset}"
-    mean = mean_of_rows(rows, protocol)
-    plots = draw({arguments.tracker: mean}, folder, title) if mean else []
-    content = {**description, **describe_rows(rows, broken, protocol), "paper": protocol.paper}
-    write_json(folder / "report.json", content)
-    write_whole(folder / "report.md", format_report(title, rows, broken, protocol, plots))
+    write_report(folder, title, description, rows, broken, protocol)
+    if any(row.scores for row in rows):
+        _tell_of_plots()
     if protocol.submission and not broken:
         print(f"for the server: {write_submission(folder, [row.name for row in rows], protocol)}")
     print(f"\n{format_report(title, rows, {}, protocol)}\nboxes, times and reports: {folder}")
@@ -189,31 +153,31 @@ def run_tracker(arguments: Arguments, sequences: ListOf[Sequence], unreadable: M
 
 def run_supervised(arguments: Arguments, sequences: ListOf[Sequence], unreadable: Mapping[str, str]) -> ExitCode:
     """VOT's supervised experiment."""
-    from roam_jax.evaluation import supervised, vot_metrics, vot_protocol
+    from roam_jax.evaluation.vot import protocol, supervised
+    from roam_jax.evaluation.vot.metrics import format_vot_table
 
-    folder, name = results_folder(arguments), arguments.tracker.replace(":", "-")
+    folder = results_folder(arguments)
     claim_folder(folder, {"dataset": arguments.dataset, **arguments.choice.describe()})
     scores, broken = supervised.evaluate_supervised(
         sequences,
-        choose_track(arguments, vot_protocol.run_supervised, lockstep=False),
+        choose_track(
+            arguments.choice,
+            protocol.run_supervised,
+            workers=arguments.workers,
+            batch=arguments.batch,
+            lockstep=False,
+        ),
         folder / "results",
         dataset=arguments.dataset,
-        tracker=name,
+        tracker=folder.name,
         report=lambda name, run: print(
-            f"{name}: {len(run)} frames, {len(run.frames_of(vot_protocol.Code.FAILURE))} failures", flush=True
+            f"{name}: {len(run)} frames, {len(run.frames_of(protocol.Code.FAILURE))} failures", flush=True
         ),
     )
     broken = {**unreadable, **broken}
     if scores:
-        table = vot_metrics.format_vot_table(scores)
-        write_whole(folder / "report.md", f"# {arguments.tracker} on {arguments.dataset}\n\n{table}\n")
-        numbers = ("accuracy", "robustness", "failures", "mean_failures", "reliability")
-        content: dict[str, Any] = {key: getattr(scores, key) for key in numbers}
-        content |= {"eao": scores.eao if math.isfinite(scores.eao) else None, "interval": list(scores.interval)}
-        parts = {"sequences": scores.sequences, "attributes": scores.attributes}
-        content |= {key: {part: asdict(values) for part, values in found.items()} for key, found in parts.items()}
-        write_json(folder / "report.json", {**content, "broken": broken})
-        print(f"\n{table}\n\nregions, times and reports: {folder}")
+        supervised.write_report(folder, f"{arguments.tracker} on {arguments.dataset}", scores, broken)
+        print(f"\n{format_vot_table(scores)}\n\nregions, times and reports: {folder}")
     return finish(broken)
 
 
@@ -226,14 +190,9 @@ def run_comparison(arguments: Arguments, sequences: ListOf[Sequence], unreadable
     folder = arguments.output / arguments.dataset / "compare"
     count = len(next(iter(trackers.values())))
     title = f"{len(trackers)} trackers on {count} sequences of {arguments.dataset}"
-    means = {name: mean for name, rows in trackers.items() if (mean := mean_of_rows(rows, protocol))}
-    plots = draw(means, folder, title)
-    table = format_ranking(trackers, protocol)
-    links = "".join(f"\n![{plot.stem}]({plot.name})\n" for plot in plots)
-    write_whole(folder / "report.md", f"# {title}\n\n{table}\n{links}")
-    described = {name: describe_rows(rows, {}, protocol) for name, rows in trackers.items()}
-    write_json(folder / "report.json", {"trackers": described, "left_out": left_out, "paper": protocol.paper})
-    print(f"{title}\n\n{table}\n\nreport and plots: {folder}")
+    write_comparison(folder, title, trackers, left_out, protocol)
+    _tell_of_plots()
+    print(f"{title}\n\n{format_ranking(trackers, protocol)}\n\nreport and plots: {folder}")
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
     return ExitCode.SUCCESS
@@ -241,7 +200,7 @@ def run_comparison(arguments: Arguments, sequences: ListOf[Sequence], unreadable
 
 def init_vot(arguments: Arguments, folder: Path) -> ExitCode:
     """A workspace for the VOT toolkit."""
-    from roam_jax.evaluation.vot_workspace import write_vot_workspace
+    from roam_jax.evaluation.vot.workspace import write_vot_workspace
 
     dataset = arguments.dataset if arguments.dataset.startswith("vot") else ""
     sequences = read_layout("vot", arguments.root) if arguments.root else []
@@ -263,35 +222,6 @@ def results_folder(arguments: Arguments) -> Path:
     return arguments.output / arguments.dataset / arguments.tracker.replace(":", "-")
 
 
-def choose_track(
-    arguments: Arguments, run_one: Callable[[TrackerLike, Sequence], runner.T], *, lockstep: bool = True
-) -> Callable[[ListOf[Sequence]], runner.Outcomes]:
-    """How sequences are tracked on this machine: in lockstep, in several processes, or here one after the other."""
-    choice, workers, batch = arguments.choice, arguments.workers, arguments.batch
-    if arguments.tracker == "roam":
-        import jax
-
-        accelerated = jax.default_backend() != "cpu"
-        batch = batch or (16 if accelerated and not workers and lockstep else 1)
-        workers = workers or (1 if accelerated else runner.count_cores())
-        if batch > 1:
-            from roam_jax.evaluation.lockstep import track_in_lockstep
-
-            return partial(track_in_lockstep, make_tracker=choice, batch=batch)  # type: ignore[arg-type]
-    workers = workers or runner.count_cores()
-    if workers == 1:
-        return partial(runner.track_here, make_tracker=choice, run=run_one)
-    return partial(runner.track_in_processes, make_tracker=choice, workers=workers, run=run_one)
-
-
-def draw(trackers: Mapping[str, Scores], folder: Path, title: str) -> list[Path]:
-    """The plots, if they can be made."""
-    if can_plot():
-        return draw_curves(folder, trackers, title)
-    print(NO_PLOTS, file=sys.stderr)
-    return []
-
-
 def finish(broken: Mapping[str, str]) -> ExitCode:
     """Name the sequences that broke."""
     for name, reason in broken.items():
@@ -299,23 +229,14 @@ def finish(broken: Mapping[str, str]) -> ExitCode:
     return ExitCode.INPUT if broken else ExitCode.SUCCESS
 
 
-def main(args: list[str] | None = None) -> int:
-    """The command line; returns its exit code."""
-    refuse_empty(args)
-    arguments = tyro.cli(Arguments, prog="python -m roam_jax.evaluate", args=args)
-    try:
-        return run(arguments)
-    except KeyboardInterrupt:
-        print(f"stopped; the sequences that were finished are in {arguments.output}", file=sys.stderr)
-        return ExitCode.INTERRUPTED
-    except tuple(EXIT_CODES) as error:
-        print(error, file=sys.stderr)
-        return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
-
-
-def _print_row(row: runner.Row) -> None:
+def _print_row(row: Row) -> None:
     score = f"AUC {row.scores.auc:.3f}, " if row.scores else ""
     print(f"{row.name}: {score}{row.frames} frames, {row.fps:.1f} frames/s", flush=True)
+
+
+def _tell_of_plots() -> None:
+    if not can_plot():
+        print(NO_PLOTS, file=sys.stderr)
 
 
 if __name__ == "__main__":

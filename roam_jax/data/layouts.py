@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from collections.abc import Sequence as ListOf
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -158,6 +159,35 @@ def read_layout(
         names = read_excluded(exclude)
         sequences = [sequence for sequence in sequences if sequence.name not in names]
     return [dataclasses.replace(sequence, source=source) for sequence in sequences] if source else sequences
+
+
+def read_readable(layout: str, root: Path) -> tuple[list[Sequence], dict[str, str]]:
+    """Sequences that can be read, and by a name each what is wrong with the others.
+
+    Raises:
+        DataError: there is no such layout, or nothing in it can be read.
+    """
+    try:
+        return read_layout(layout, root), {}
+    except DataError:
+        problems: list[str] = []
+        sequences = read_layout(layout, root, problems=problems)
+        if not sequences or not problems:
+            raise
+        return sequences, {f"unreadable {number}": problem for number, problem in enumerate(problems, 1)}
+
+
+def choose_sequences(sequences: ListOf[Sequence], names: str) -> list[Sequence]:
+    """Those that are named between commas, or all.
+
+    Raises:
+        ValueError: a name that there is not.
+    """
+    by_name = {sequence.name: sequence for sequence in sequences}
+    wanted = [name for name in names.split(",") if name] or list(by_name)
+    if unknown := [name for name in wanted if name not in by_name]:
+        raise ValueError(f"no sequence is called {unknown[0]!r}; there are {', '.join(by_name)}")
+    return [by_name[name] for name in wanted]
 
 
 def find_reader(layout: str) -> Reader:

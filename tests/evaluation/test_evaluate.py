@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from roam_jax import evaluate as command
+from roam_jax.data import layouts
 from roam_jax.data.layouts import read_layout
 from roam_jax.evaluation.trackers import NANO_FILES
 
@@ -115,6 +116,7 @@ def test_command_line_errors(
     assert returned == code
     message = capsys.readouterr().err
     assert words in message
+    assert message.startswith("error: ")
     assert message.count("\n") == 1
 
 
@@ -138,15 +140,15 @@ def test_still_pictures_are_not_tracked(
     args = ["--dataset", "coco", "--root", str(tmp_path), *MIL, "--output", str(tmp_path / "out")]
     assert command.main(args) == 3
     out, err = capsys.readouterr()
-    assert (
-        err
-        == "there is nothing to track in still pictures, and the data hold nothing else: 2 of them, such as 0001_7\n"
+    assert err == (
+        "error: there is nothing to track in still pictures, and the data hold nothing else: 2 of them, such as "
+        "0001_7\n"
     )
     assert not out
     assert not (tmp_path / "out").exists()
 
     mixed = [*read_layout("coco", tmp_path), *read_layout("otb", root / "Near")]
-    monkeypatch.setattr(command, "read_layout", lambda *_: mixed)
+    monkeypatch.setattr(layouts, "read_layout", lambda *_: mixed)
     assert command.main(args) == 0
     assert "still pictures, in which there is nothing to track: 2 left out" in capsys.readouterr().err
     assert list(json.loads((tmp_path / "out/coco/cv2-mil/report.json").read_text())["sequences"]) == ["Near"]
