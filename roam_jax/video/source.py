@@ -26,7 +26,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 
 from roam_jax.data.readers.otb import select_range
-from roam_jax.video.errors import InputError
+from roam_jax.errors import InputError
 from roam_jax.video.formats import Boxes, Image, read_boxes
 from roam_jax.video.truncation import ends_whole
 
@@ -123,9 +123,10 @@ class VideoFile(FrameSource):
     """Video file, decoded by FFmpeg.
 
     Frames that the decoder drops are counted out; damage that it conceals is reported once as a warning of this
-    module's logger. A file that holds fewer frames than its header declares, or that was cut as far as its container
-    tells (`ends_whole`), raises InputError after its last frame; where the container never tells, as in a stream of
-    MPEG or of bare frames, a last frame that is damaged says so.
+    module's logger, as soon as frames follow it, so that the end of a truncated file is not called damage. A file that
+    holds fewer frames than its header declares, or that was cut as far as its container tells (`ends_whole`), raises
+    InputError after its last frame; where the container never tells, as in a stream of MPEG or of bare frames, a last
+    frame that is damaged says so.
 
     Raises:
         InputError: the file is missing, empty, no video, or in a format that FFmpeg cannot decode.
@@ -152,7 +153,7 @@ class VideoFile(FrameSource):
         """Frames of one pass over the file; `report` warns of damage and raises where frames are missing."""
         frames = packets = 0
         shown_until = 0.0
-        damage, broken, heard = "", False, 0
+        damage, told, broken, heard = "", not report, False, 0
         with self._open() as (container, stream), _ffmpeg_errors() as messages:
             kind = container.format.name
             # One thread: only then do FFmpeg's messages, the one sign of concealed damage, arrive in this thread.
@@ -168,9 +169,12 @@ class VideoFile(FrameSource):
                 # The empty packet at the end brings frames that the decoder has held back.
                 broken = bool(corrupt or error or messages[heard:]) or (not packet.size and broken)
                 heard = len(messages)
-                if report and broken and not damage:
-                    damage = error or (messages[0][2].strip() if messages else "corrupt frame")
-                    log.warning("%s is damaged near frame %d (%s); tracking goes on", self.name, frames, damage)
+                if damage and decoded and packet.size and not told:  # there is more: this is not where the file ends
+                    log.warning("%s; tracking goes on", damage)
+                    told = True
+                if broken and not damage:
+                    reason = error or (messages[0][2].strip() if messages else "corrupt frame")
+                    damage = f"{self.name} is damaged near frame {frames} ({reason})"
         if not report:
             return
         whole = ends_whole(self.path, kind)
@@ -178,6 +182,8 @@ class VideoFile(FrameSource):
             raise InputError(f"{self.name} is truncated: it ends after {frames} of {self.declared} frames")
         if whole is False or (whole is None and broken and not self.declared):
             raise InputError(f"{self.name} is truncated: it breaks off after {frames} frames")
+        if damage and not told:
+            log.warning("%s", damage)
         if not self.declared and shown_until < self.seconds - 1:
             # Sound may be longer than the picture, so this is no error.
             log.warning("%s ends after %.1f of %.1f seconds", self.name, shown_until, self.seconds)
