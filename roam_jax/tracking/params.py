@@ -96,7 +96,7 @@ def params_of(
         return params_from_dict(checkpoint.params, config)
     except ValueError as error:
         misfits = [*_misfits(checkpoint, config), *reasons]
-        raise CheckpointError(f"the checkpoint does not fit {', '.join(misfits) or 'its settings'}: {error}") from error
+        raise CheckpointError(f"the checkpoint does not fit {', '.join(misfits) or 'its settings'}: {error}") from None
 
 
 def other_meanings(made: Config, config: Config) -> dict[str, str]:
