@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import signal
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 
 from roam_jax import presets, track
+from roam_jax.cli import ExitCode
 from roam_jax.config import Config
-from roam_jax.video.errors import DisplayError, ExitCode, ModelError
+from roam_jax.errors import DisplayError, ModelError
 from roam_jax.video.formats import read_boxes, read_observations
 from roam_jax.video.sink import VideoWriter
 from roam_jax.video.source import DEFAULT_FPS, VideoFile
@@ -28,6 +30,7 @@ class StandIn:
 
     def __init__(self, fails_at: int = -1, error: BaseException | None = None) -> None:
         self.fails_at, self.error, self.updates, self.score, self.lost = fails_at, error, 0, 1.0, False
+        self.box = np.zeros(4, np.float32)
 
     def init(self, image, box_xywh):
         assert image.shape == (*SIZE_HW, 3) or image.shape == (270, 480, 3)
@@ -158,7 +161,7 @@ def test_pictures_can_be_named_in_three_ways(sequence, out, how):
 
 
 def test_the_demo_needs_no_input_and_measures_itself(out, capsys, monkeypatch):
-    from roam_jax.demo import render_demo
+    from roam_jax.data.demo_clip import render_demo
 
     monkeypatch.setattr(track, "render_demo", lambda: render_demo(6))
     assert run("--demo", "--output", out) == ExitCode.SUCCESS
@@ -195,7 +198,7 @@ def test_a_bad_box_is_a_usage_error(video, out, capsys, kind):
         (["{video}", "--box", "1,2,3,4", "--boxes", "x"], "either --box or --boxes"),
         (["{video}", "--boxes", "none.txt"], "no such file"),
         (["{video}", "--boxes", "."], "cannot be read: Is a directory"),
-        ([""], "error: the argument after the command is empty"),
+        ([""], "error: the first argument is empty: it should be the input, such as a video"),
         (["{video}", "--box", ""], "error: the argument after --box is empty"),
         (["{video}", "--box", "1,2,3,4", "--output", " "], "error: the argument after --output is empty"),
         (["{video}", "--box", "1,2,3,4", "--output="], "error: the argument after --output= is empty"),
@@ -287,7 +290,8 @@ def test_without_box_and_display_there_is_one_sentence(video, out, capsys, monke
 
 
 def test_the_box_can_be_drawn(video, out, monkeypatch):
-    monkeypatch.setattr(track, "select_box", lambda image: np.array([3, 4, image.shape[0] // 4, 20], np.float32))
+    draw = lambda image: np.array([3, 4, image.shape[0] // 4, 20], np.float32)  # noqa: E731
+    monkeypatch.setattr("roam_jax.video.select.select_box", draw)
     assert run(video, "--output", out) == ExitCode.SUCCESS
     np.testing.assert_array_equal(read_boxes(out / "boxes.txt")[0], [3, 4, SIZE_HW[0] // 4, 20])
 
@@ -453,6 +457,35 @@ def test_settings_are_listed_with_the_values_of_the_checkpoint(capsys, monkeypat
     text = capsys.readouterr().out
     assert "--config.online.tau INT" in text
     assert re.search(r"frames between two model updates \(official\)\s+│?\s*\(default: 2\)", text)
+    sections = {section.name for section in dataclasses.fields(Config)}
+    assert {name for name in sections if f"--config.{name}." in text} == set(track.SECTIONS) < sections
+
+
+def test_the_listed_settings_are_those_that_the_tracker_reads():
+    """As its source says: what it calls down to the method, by the names of the sections."""
+    package = Path(track.__file__).parent
+    files = [
+        path for part in ("tracking", "patches", "backbones", "extensions") for path in (package / part).glob("*.py")
+    ]
+    source = "".join(path.read_text(encoding="utf-8") for path in (*files, package / "method.py"))
+    read = {s.name for s in dataclasses.fields(Config) if re.search(rf"\b(config|c)\.{s.name}\b", source)}
+    assert read == set(track.SECTIONS)
+
+
+def test_ctrl_c_before_the_first_box_leaves_no_files(video, out):
+    class Interrupted(StandIn):
+        def init(self, image, box):
+            raise KeyboardInterrupt
+
+    argv = (video, "--box", "10,20,30,40", "--output", out)
+    assert run(*argv) == ExitCode.SUCCESS
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert run(*argv, make_trackers=lambda *_: [Interrupted()]) == ExitCode.INTERRUPTED
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before, "those of the run before"
+    for path in out.iterdir():
+        path.unlink()
+    assert run(*argv, make_trackers=lambda *_: [Interrupted()]) == ExitCode.INTERRUPTED
+    assert not list(out.iterdir())
 
 
 def test_help_is_quick_complete_and_starts_no_jax():
@@ -464,8 +497,8 @@ def test_help_is_quick_complete_and_starts_no_jax():
     assert seconds < 10, "about one second on an idle machine"
     for option in ("--box", "--boxes", "--demo", "--checkpoint", "--output", "--no-video", "--one-based", "--settings"):
         assert option in result.stdout
-    for code in ExitCode:
-        assert re.search(rf"^\s+{int(code)}  {re.escape(code.meaning)}$", result.stdout, re.MULTILINE)
+    for code, meaning in track.MEANINGS.items():
+        assert re.search(rf"^\s+{int(code)}  {re.escape(meaning)}$", result.stdout, re.MULTILINE)
 
 
 def test_the_module_runs_as_a_program(tmp_path):

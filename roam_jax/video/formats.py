@@ -18,7 +18,7 @@ from jaxtyping import Float32, UInt8
 
 from roam_jax.data.readers import text as annotations
 from roam_jax.data.sequences import DataError
-from roam_jax.video.errors import InputError, UsageError
+from roam_jax.errors import InputError, UsageError
 
 Image = UInt8[np.ndarray, "h w 3"]
 """RGB image"""

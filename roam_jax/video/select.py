@@ -1,4 +1,4 @@
-"""The window in which a user draws a box or watches the tracker, and how to find out that there is none."""
+"""Boxes to start from, and the window in which a user draws one or watches the tracker, if there can be one."""
 
 from __future__ import annotations
 
@@ -6,18 +6,56 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from roam_jax.errors import DisplayError, InputError, UsageError
 from roam_jax.video.draw import COLOURS, draw_box, line_width
-from roam_jax.video.errors import DisplayError, UsageError
-from roam_jax.video.formats import Box, Image
+from roam_jax.video.formats import Box, Image, check_box, parse_box, read_boxes
+from roam_jax.video.source import FrameSource
 
 TITLE = "draw a box around the object, then press Enter"
 ACCEPT = (10, 13, ord(" "))
 CANCEL = (ord("q"), 27)
 NO_KEY = 255
+
+
+def first_boxes(
+    source: FrameSource, texts: Sequence[str], files: Sequence[Path], *, one_based: bool = False
+) -> list[Box]:
+    """Boxes of the objects in the first frame: those given, or the one beside the frames, or one that the user draws.
+
+    Args:
+        source: the frames.
+        texts: x,y,w,h of each object.
+        files: text files with one x,y,w,h per line.
+        one_based: texts and files count pixels from 1.
+
+    Returns:
+        x, y, w, h of each object, 0-based image pixels.
+
+    Raises:
+        UsageError: a box cannot be read, or no tracker can start from it.
+        DisplayError: there is no box and no display.
+        InputError: the first frame cannot be read.
+    """
+    if texts and files:
+        raise UsageError("give either --box or --boxes")
+    if texts:
+        boxes = [parse_box(text, one_based=one_based) for text in texts]
+    elif files:
+        try:
+            boxes = [box for path in files for box in read_boxes(path, one_based=one_based)]
+        except InputError as error:
+            raise UsageError(str(error)) from error
+    elif source.groundtruth_xywh is not None:
+        boxes = [source.groundtruth_xywh[0]]
+    else:
+        boxes = [select_box(next(iter(source)))]
+    return [check_box(box, source.size_hw) for box in boxes]
 
 
 def require_display(purpose: str) -> None:

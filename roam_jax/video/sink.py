@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from av.error import FFmpegError
 
+from roam_jax.errors import OutputError
 from roam_jax.video.draw import draw_observations
-from roam_jax.video.errors import OutputError
 from roam_jax.video.formats import Box, Image, Observation, format_box, format_observation
 
 ENCODERS = ("libx264", "libopenh264", "mpeg4")

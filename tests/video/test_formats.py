@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from roam_jax.video.errors import InputError, UsageError
+from roam_jax.errors import InputError, UsageError
 from roam_jax.video.formats import (
     Observation,
     check_box,

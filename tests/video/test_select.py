@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from roam_jax.errors import DisplayError, UsageError
 from roam_jax.video import select
-from roam_jax.video.errors import DisplayError, UsageError
 
 
 class Windows:

@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from roam_jax.video.errors import OutputError
+from roam_jax.errors import OutputError
 from roam_jax.video.formats import Observation, read_boxes, read_observations
 from roam_jax.video.sink import ResultWriter, VideoWriter, make_folder
 from roam_jax.video.source import VideoFile

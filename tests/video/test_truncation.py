@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from roam_jax.video.errors import InputError
+from roam_jax.errors import InputError
 from roam_jax.video.source import VideoFile
 from roam_jax.video.truncation import ends_whole
 
