@@ -15,10 +15,12 @@ import pytest
 import roam_jax.training.loop
 import roam_jax.training.parallel
 from roam_jax import track, train
+from roam_jax.cli import ExitCode
 from roam_jax.data.sequences import DataError
 from roam_jax.training.loop import make_checkpoint
 from roam_jax.training.validate import Validation
 from roam_jax.training.writer import Writer
+from roam_jax.video.source import prefetch
 
 
 @pytest.fixture
@@ -54,9 +56,9 @@ def full_disk(*_):
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (DataError("a frame is gone"), train.TrainExit.DATA),
+        (DataError("a frame is gone"), ExitCode.INPUT),
         (ZeroDivisionError("a fault"), ZeroDivisionError),
-        ("a checkpoint cannot be written", train.TrainExit.OUTPUT),
+        ("a checkpoint cannot be written", ExitCode.OUTPUT),
     ],
     ids=str,
 )
@@ -107,7 +109,7 @@ def test_events_that_cannot_be_written_are_an_error_at_once(tmp_path, monkeypatc
 class Broken:
     """Tracker that breaks in the third frame, while others are decoded and written."""
 
-    score, lost = 1.0, False
+    box, score, lost = np.zeros(4, np.float32), 1.0, False
 
     def __init__(self, error):
         self.error, self.frames = error, 0
@@ -124,8 +126,8 @@ class Broken:
 
 @pytest.mark.parametrize("error", [RuntimeError("a fault"), KeyboardInterrupt()], ids=str)
 def test_tracking_ends(error, tmp_path, monkeypatch, leftovers):
-    monkeypatch.setattr(track, "watch", lambda source: track.prefetch(source))
+    monkeypatch.setattr(track, "watch", prefetch)
     argv = ["--demo", "--output", str(tmp_path / "out")]
-    code = track.ExitCode.INTERRUPTED if isinstance(error, KeyboardInterrupt) else RuntimeError
+    code = ExitCode.INTERRUPTED if isinstance(error, KeyboardInterrupt) else RuntimeError
     assert outcome(track.main, argv, lambda *_: [Broken(error)]) == code
     assert not leftovers()

@@ -9,12 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "roam_jax"
 LAYERS = (
+    "errors",
     "typed",
     "config",
     "presets",
     "interrupts",
     "extras",
-    "options",
+    "cli",
     "trees",
     "core",
     "extensions",
@@ -24,9 +25,9 @@ LAYERS = (
     "checkpoints",
     "tracking",
     "data",
+    "evaluation",
     "training",
     "video",
-    "evaluation",
     "entry",  # `python -m roam_jax.x`, which may import each other, and the public names of the package
 )
 FILES = sorted(ROOT.rglob("*.py"))
