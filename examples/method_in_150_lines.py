@@ -71,7 +71,7 @@ boxes_px = jnp.concatenate([xywh[:, :2] + xywh[:, 2:] / 2, xywh[:, 2:]], axis=1)
 roi, side = roi_of_box(boxes_px[0], config.model.roi_scale), config.model.patch_size
 crop = jax.jit(lambda image: crop_device(image, roi, side))
 patches = jnp.stack([crop(image) for image in sequence.frames.get(range(12))])
-boxes = box_to_patch(boxes_px, roi, side)
+boxes = jax.vmap(lambda box: box_to_patch(box, roi, side))(boxes_px)
 
 # %% [markdown]
 # ## Features and samples

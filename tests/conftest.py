@@ -12,6 +12,10 @@ import jax
 import jaxtyping
 import pytest
 
+# Nothing is broadcast or promoted by accident: where it is meant, it is written.
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
 # Programs that tests compile have no place in the user's cache.
 jax.config.update("jax_enable_compilation_cache", False)
 

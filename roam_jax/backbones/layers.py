@@ -27,10 +27,8 @@ class Conv(nn.Module):
         w = self.param("w", lambda key, shape: self.scale * he_normal(key, shape), shape)
         b = self.param("b", zeros, (self.features,))
         strides = (self.stride, self.stride)
-        return (
-            lax.conv_general_dilated(x.astype(w.dtype), w, strides, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-            + b
-        )
+        y = lax.conv_general_dilated(x.astype(w.dtype), w, strides, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return y + b[None, None, None]
 
 
 class Pointwise(nn.Module):
@@ -42,7 +40,7 @@ class Pointwise(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w f"]:
         w = self.param("w", he_normal, (x.shape[-1], self.features))
         b = self.param("b", zeros, (self.features,))
-        y = x.reshape(-1, x.shape[-1]) @ w + b
+        y = x.reshape(-1, x.shape[-1]) @ w + b[None]
         return y.reshape(*x.shape[:-1], self.features)
 
 

@@ -59,7 +59,7 @@ class Stem(nn.Module):
         x = _pad_same(patches.astype(jnp.float32), 3, 2, value=127.0)
         w32, b32 = w.astype(jnp.float32), b.astype(jnp.float32)  # the offset below cancels most of the sum
         y = lax.conv_general_dilated(x, w32 / 128.0, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        y = y + (b32 - jnp.sum(w32, axis=(0, 1, 2)) * (127.0 / 128.0))
+        y = y + (b32 - jnp.sum(w32, axis=(0, 1, 2)) * (127.0 / 128.0))[None, None, None]
         return relu6(y).astype(w.dtype)
 
 
@@ -77,7 +77,7 @@ class Depthwise(nn.Module):
         channels = x.shape[-1]
         w = self.param("w", depthwise_normal, (self.kernel, self.kernel, channels))
         y: Any = _depthwise(lax.stop_gradient(w), x, self.stride)
-        return y + self.param("b", zeros, (channels,))
+        return y + self.param("b", zeros, (channels,))[None, None, None]
 
 
 class Block(nn.Module):
@@ -238,7 +238,7 @@ def _add_taps(w: Array, padded: Array, stride: int, size: tuple[int, int]) -> Ar
     for i in range(w.shape[0]):
         for j in range(w.shape[1]):
             stops = (padded.shape[0], i + (rows - 1) * stride + 1, j + (columns - 1) * stride + 1, padded.shape[3])
-            y = y + lax.slice(padded, (0, i, j, 0), stops, (1, stride, stride, 1)) * w[i, j]
+            y = y + lax.slice(padded, (0, i, j, 0), stops, (1, stride, stride, 1)) * w[i, j][None, None, None]
     return y
 
 

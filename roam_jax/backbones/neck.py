@@ -45,7 +45,7 @@ class Neck(nn.Module):
         stats = lax.stop_gradient(stats)
         if not self.channels:
             stacked = jnp.concatenate([_resize(level, grid) for level in levels], axis=-1)
-            return normalise((stacked - stats["mean"]) / stats["scale"])
+            return normalise((stacked - stats["mean"][None, None, None]) / stats["scale"][None, None, None])
         y = Projection(self.channels, name="project")(levels, stats)
         for number in range(1, self.blocks + 1):
             name = f"mix{number}" if number > 1 else "mix"
@@ -68,7 +68,8 @@ class Projection(nn.Module):
     ) -> Float[Array, "b H W C"]:
         ends = np.cumsum([level.shape[-1] for level in levels])
         w = self.param("w", he_normal, (int(ends[-1]), self.channels)) / stats["scale"][:, None]
-        y = self.param("b", zeros, (self.channels,)) - stats["mean"] @ w
+        b = self.param("b", zeros, (self.channels,)) - stats["mean"] @ w
+        y = b[None, None, None]
         for level, stop in zip(levels, ends, strict=True):
             y = y + _resize(level @ w[stop - level.shape[-1] : stop], (levels[0].shape[1], levels[0].shape[2]))
         return y

@@ -39,7 +39,7 @@ class Standardise(nn.Module):
         mean, scale = (
             self.param(name, lambda key, value=value: jnp.asarray(value)) for name, value in IMAGENET.items()
         )
-        return (x - mean) / scale
+        return (x - mean[None, None, None]) / scale[None, None, None]
 
 
 class Vgg(nn.Module):

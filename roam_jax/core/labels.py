@@ -17,7 +17,7 @@ def gaussian_label(
         map_size: m, cells per side.
         alpha: sharpness; 20 in the paper.
     """
-    at = jnp.arange(map_size, dtype=jnp.float32)
+    at = jnp.broadcast_to(jnp.arange(map_size, dtype=jnp.float32), (*center_xy_cell.shape, map_size))
     parts = jnp.exp(-alpha * ((at - center_xy_cell[..., None]) / size_wh_cell[..., None]) ** 2)
     return parts[..., 1, :, None] * parts[..., 0, None, :]
 

@@ -76,13 +76,13 @@ def masked_response_l2(predictions: Predictions, samples: Samples, *, ignore_bel
     Cells with an error below `ignore_below` do not count.
     """
     error = predictions.response - samples.labels
-    counts = samples.weights[:, None, None] * (jnp.abs(error) >= ignore_below)
+    counts = jnp.where(jnp.abs(error) >= ignore_below, samples.weights[:, None, None], 0.0)
     return jnp.sum(counts * jnp.exp(samples.labels) * error**2) / (jnp.sum(counts) + 1.0)
 
 
 def box_smooth_l1(predictions: Predictions, samples: Samples, *, choose: ChooseAnchors) -> Float[Array, ""]:
     """Second term of Eq. 7: smooth L1 between predicted and true shifts, averaged over the chosen anchors."""
-    targets = encode(samples.boxes_cxcywh[:, None, None], predictions.anchors)
+    targets = encode(samples.boxes_cxcywh[:, None, None], predictions.anchors[None])
     errors = jnp.mean(smooth_l1(predictions.deltas - targets), axis=-1)
     return mean_over(errors, near_anchors(predictions.anchors, samples, choose))
 
@@ -93,9 +93,9 @@ def smooth_l1(x: Float[Array, "*a"]) -> Float[Array, "*a"]:
     return jnp.where(size < 1, 0.5 * size**2, size - 0.5)
 
 
-def near_anchors(anchors: Float[Array, "... m m 4"], samples: Samples, choose: ChooseAnchors) -> Float[Array, "n m m"]:
+def near_anchors(anchors: Float[Array, "m m 4"], samples: Samples, choose: ChooseAnchors) -> Float[Array, "n m m"]:
     """Weights of the anchors near the object, of which a box term is the mean."""
-    overlaps = iou(anchors, samples.boxes_cxcywh[:, None, None])
+    overlaps = iou(anchors[None], samples.boxes_cxcywh[:, None, None])
     return choose(jnp.where(samples.weights[:, None, None] > 0, overlaps, -1.0))
 
 

@@ -112,5 +112,5 @@ def predict(
 def _apply(
     features: Float[Array, "n h w c"], branch: Branch, phi: Float[Array, "2"], canvas: int
 ) -> Float[Array, "n h w o"]:
-    reduced = features @ branch.reduce_w + branch.reduce_b
-    return correlate(reduced, branch.filters, phi, canvas) + branch.bias
+    reduced = features @ branch.reduce_w + branch.reduce_b[None, None, None]
+    return correlate(reduced, branch.filters, phi, canvas) + branch.bias[None, None, None]

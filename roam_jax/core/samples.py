@@ -41,5 +41,5 @@ def nearest_first(box_wh_patch: Float[Array, "n 2"], count: int) -> Int[Array, "
     """Which `count` first-frame samples take part in every update: those least stretched, the nearest first; or all."""
     if count >= len(box_wh_patch):
         return jnp.arange(len(box_wh_patch))
-    middle = jnp.exp(jnp.mean(jnp.log(box_wh_patch), axis=0))
+    middle = jnp.exp(jnp.mean(jnp.log(box_wh_patch), axis=0, keepdims=True))
     return jnp.argsort(jnp.sum(jnp.log(box_wh_patch / middle) ** 2, axis=1))[:count]

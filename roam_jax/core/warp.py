@@ -36,7 +36,7 @@ def interpolation_matrix(size: Float[Array, ""], base: int, canvas: int) -> Floa
     step = (base - 1) / jnp.maximum(size - 1, 1)
     at = (offset + (size - 1) / 2) * step
     at = jnp.where(size > 1, at, 0.0)  # a single point: the first one, as align-corners resizing has it
-    weights = jnp.maximum(0.0, 1.0 - jnp.abs(at[:, None] - jnp.arange(base, dtype=jnp.float32)))
+    weights = jnp.maximum(0.0, 1.0 - jnp.abs(at[:, None] - jnp.arange(base, dtype=jnp.float32)[None]))
     return jnp.where(inside[:, None], weights, 0.0)
 
 

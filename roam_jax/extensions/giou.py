@@ -33,6 +33,6 @@ def giou(a_cxcywh: Float[Array, "*a 4"], b_cxcywh: Float[Array, "*b 4"]) -> Floa
 
 def giou_term(predictions: Predictions, samples: Samples, *, choose: ChooseAnchors) -> Float[Array, ""]:
     """1 - GIoU of the predicted boxes and the true ones, averaged over the chosen anchors."""
-    predicted = decode(predictions.deltas, predictions.anchors)
+    predicted = decode(predictions.deltas, predictions.anchors[None])
     errors = 1 - giou(predicted, samples.boxes_cxcywh[:, None, None])
     return mean_over(errors, near_anchors(predictions.anchors, samples, choose))

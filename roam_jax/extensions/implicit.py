@@ -95,7 +95,7 @@ def box_part(
         take=lambda theta: (theta.reg.filters, theta.reg.bias),
         put=lambda theta, part: theta._replace(reg=theta.reg._replace(filters=part[0], bias=part[1])),
         predict=lambda theta: regress(samples.features, multiply(theta, scale).reg, phi, g.canvas),
-        targets=encode(samples.boxes_cxcywh[:, None, None], anchors),
+        targets=encode(samples.boxes_cxcywh[:, None, None], anchors[None]),
         weights=box_weight * near[..., None] / (4 * jnp.maximum(jnp.sum(near), 1.0)),
     )
 

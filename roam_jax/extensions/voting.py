@@ -27,7 +27,7 @@ def vote(
         sharpness: a candidate has the weight exp(sharpness (score / best score - 1)).
     """
     excess = scores / jnp.maximum(scores[best], 1e-6) - 1
-    same = iou(boxes_cxcywh, boxes_cxcywh[best]) >= LEAST_IOU
+    same = iou(boxes_cxcywh, boxes_cxcywh[best][None]) >= LEAST_IOU
     weights = jnp.where(same, jnp.exp(sharpness * jnp.minimum(excess, 0.0)), 0.0)
     mean = weights @ boxes_cxcywh / jnp.maximum(jnp.sum(weights), 1e-6)
     return jnp.where(jnp.sum(weights) > 0, mean, boxes_cxcywh[best])

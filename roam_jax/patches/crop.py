@@ -28,8 +28,8 @@ def axis_matrix(
 ) -> Float[Array, "p length"]:
     """Weights of `length` image pixels for each of the patch's pixels along one axis."""
     n = jnp.maximum(1.0, jnp.floor(extent / patch_size + 0.5))
-    at = (center + ((jnp.arange(patch_size) + 0.5) / patch_size - 0.5) * extent) / n - 0.5
-    block = jnp.floor(jnp.arange(length) / n)
+    at = (center + ((jnp.arange(patch_size, dtype=jnp.float32) + 0.5) / patch_size - 0.5) * extent) / n - 0.5
+    block = jnp.floor(jnp.arange(length, dtype=jnp.float32) / n)
     return jnp.maximum(0.0, 1.0 - jnp.abs(at[:, None] - block[None, :])) / n
 
 
@@ -37,7 +37,7 @@ def crop_device(image: UInt8[Array, "h w 3"], roi: Roi, patch_size: int) -> Floa
     """Patch of a ROI, computed under `jit` with a traced ROI; values in 0..255."""
     rows = axis_matrix(roi.center_xy[1], roi.size_wh[1], image.shape[0], patch_size)
     columns = axis_matrix(roi.center_xy[0], roi.size_wh[0], image.shape[1], patch_size)
-    fill = jnp.asarray(FILL_RGB, jnp.float32)
+    fill = jnp.asarray(FILL_RGB, jnp.float32)[None, None]
     return fill + jnp.einsum("ph,hwc,qw->pqc", rows, image.astype(jnp.float32) - fill, columns)
 
 

@@ -35,13 +35,13 @@ def roi_of_box(box_cxcywh: Float[Array | np.ndarray, "4"], roi_scale: float) -> 
     return Roi(box_cxcywh[:2], box_cxcywh.__array_namespace__().stack([side, side]))
 
 
-def box_to_patch(box_cxcywh: Float[Array, "*b 4"], roi: Roi, patch_size: int) -> Float[Array, "*b 4"]:
+def box_to_patch(box_cxcywh: Float[Array, "4"], roi: Roi, patch_size: int) -> Float[Array, "4"]:
     """Image box to patch box, relative to the patch centre."""
     scale = patch_size / roi.size_wh
-    return jnp.concatenate([(box_cxcywh[..., :2] - roi.center_xy) * scale, box_cxcywh[..., 2:] * scale], axis=-1)
+    return jnp.concatenate([(box_cxcywh[:2] - roi.center_xy) * scale, box_cxcywh[2:] * scale])
 
 
-def box_to_image(box_cxcywh: Float[Array, "*b 4"], roi: Roi, patch_size: int) -> Float[Array, "*b 4"]:
+def box_to_image(box_cxcywh: Float[Array, "4"], roi: Roi, patch_size: int) -> Float[Array, "4"]:
     """Patch box, relative to the patch centre, to image box."""
     scale = roi.size_wh / patch_size
-    return jnp.concatenate([box_cxcywh[..., :2] * scale + roi.center_xy, box_cxcywh[..., 2:] * scale], axis=-1)
+    return jnp.concatenate([box_cxcywh[:2] * scale + roi.center_xy, box_cxcywh[2:] * scale])

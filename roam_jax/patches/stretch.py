@@ -19,5 +19,5 @@ def stretched_rois(
     box_cxcywh: Float[Array | np.ndarray, "4"], roi_scale: float, aspects: tuple[float, ...]
 ) -> Roi:  # fmt: skip
     """ROIs in whose patches the object is stretched by `stretch_factors`; n in one `Roi`."""
-    sizes = roi_of_box(box_cxcywh, roi_scale).size_wh / stretch_factors(aspects).astype(np.float32)
-    return Roi(box_cxcywh[:2] + 0 * sizes, sizes)
+    sizes = roi_of_box(box_cxcywh, roi_scale).size_wh[None] / stretch_factors(aspects).astype(np.float32)
+    return Roi(box_cxcywh[None, :2] + 0 * sizes, sizes)

@@ -86,8 +86,8 @@ def search_rois(box_cxcywh: Float[Array | np.ndarray, "4"], config: Config) -> R
     """ROIs that are searched: one (ROAM++), or one per scale (ROAM)."""
     roi = roi_of_box(box_cxcywh, config.model.roi_scale)
     scales = np.array(search_scales(config), np.float32)
-    sizes = roi.size_wh * scales[:, None]
-    return Roi(roi.center_xy + 0 * sizes, sizes)
+    sizes = roi.size_wh[None] * scales[:, None]
+    return Roi(roi.center_xy[None] + 0 * sizes, sizes)
 
 
 @dataclass(frozen=True)
@@ -239,12 +239,12 @@ class Online:
         """Boxes of all cells of all scales, in patch pixels of scale 1."""
         m = self.config.model
         if self.config.online.regression:
-            return decode(deltas, anchors)
+            return decode(deltas, anchors[None])
         at = cell_centers(m.map_size, m.stride)
         cy, cx = jnp.meshgrid(at, at, indexing="ij")
         size = jnp.broadcast_to(previous[2:], (*cx.shape, 2))
         scales = jnp.asarray(search_scales(self.config))
-        return jnp.concatenate([jnp.stack([cx, cy], axis=-1), size], axis=-1) * scales[:, None, None, None]
+        return jnp.concatenate([jnp.stack([cx, cy], axis=-1), size], axis=-1)[None] * scales[:, None, None, None]
 
     def _crop(self, image: Array, rois: Roi) -> Float[Array, "n p p 3"]:
         return jax.vmap(lambda roi: crop_device(image, roi, self.config.model.patch_size))(rois)

@@ -81,7 +81,8 @@ def make_schedule(rate: float, config: MetaConfig) -> optax.Schedule:
 def apply_gradient(state: TrainState, gradient: Params, transform: optax.GradientTransformation) -> TrainState:
     """The state after a step; a gradient that is not finite changes nothing but the counts."""
     fine = is_finite(gradient)
-    updates, opt_state = transform.update(gradient, state.opt_state, state.learned)
+    with jax.numpy_dtype_promotion("standard"):  # Adam and the schedules multiply floats with their counts of steps
+        updates, opt_state = transform.update(gradient, state.opt_state, state.learned)
     new = (optax.apply_updates(state.learned, updates), opt_state)
     learned, opt_state = jax.tree.map(lambda n, o: jnp.where(fine, n, o), new, (state.learned, state.opt_state))
     refused = 1 - fine.astype(jnp.int32)

@@ -62,10 +62,11 @@ def test_is_the_plain_formula(levels, names):
     for name in names:
         params[name] = {"w": params[name]["w"] * 100, "b": jnp.linspace(-1, 1, 6)}
     big = jax.image.resize(levels[1], (2, 8, 8, 7), "bilinear")
-    stacked = (jnp.concatenate([levels[0], big], axis=-1) - stats["mean"]) / stats["scale"]
-    y = stacked @ params["project"]["w"] + params["project"]["b"]
+    mean, scale = (stats[part][None, None, None] for part in ("mean", "scale"))
+    stacked = (jnp.concatenate([levels[0], big], axis=-1) - mean) / scale
+    y = stacked @ params["project"]["w"] + params["project"]["b"][None, None, None]
     for name in names:
-        y += params[name]["b"] + lax.conv_general_dilated(
+        y += params[name]["b"][None, None, None] + lax.conv_general_dilated(
             jax.nn.relu(y), params[name]["w"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
     expected = normalise(y)

@@ -112,7 +112,7 @@ def test_depthwise_is_grouped_convolution(kernel, stride, shape):
         x, layer["w"][:, :, None], (stride, stride), "SAME", feature_group_count=6,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )  # fmt: skip
-    np.testing.assert_allclose(run(Depthwise(kernel, stride), layer, x), expected + layer["b"], atol=1e-5)
+    np.testing.assert_allclose(run(Depthwise(kernel, stride), layer, x), np.asarray(expected) + layer["b"], atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (7, 10)])

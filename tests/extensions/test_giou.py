@@ -46,7 +46,7 @@ def test_the_term_is_zero_for_the_true_boxes_only():
     def term(deltas):
         return giou_term(Predictions(nothing, deltas, anchors), samples, choose=lambda overlaps: chosen)
 
-    exact = encode(true[:, None, None], anchors)
+    exact = encode(true[:, None, None], anchors[None])
     far = exact.at[..., 0].add(5.0)  # five widths away: nothing overlaps
     assert float(term(exact)) == pytest.approx(0.0, abs=1e-5)
     assert 1.0 < float(term(far)) < 2.0

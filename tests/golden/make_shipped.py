@@ -66,7 +66,7 @@ def compute() -> dict[str, np.ndarray]:
     # The patches of all parts at once, so that the backbone is compiled once.
     images = [draw(100, 240, 320), draw(101, 240, 320) // 4 + draw(100, 240, 320) // 4 * 3]
     crop = compiled(jax.vmap(crop_device, (None, 0, None)), static_argnums=2)
-    patches = [np.stack([draw(seed, SIDE, SIDE) for seed in range(count)])]
+    patches = [np.stack([draw(seed, SIDE, SIDE) for seed in range(count)]).astype(np.float32)]
     for image, rois in zip(images, (first_rois(BOX_CXCYWH, config), search_rois(BOX_CXCYWH, config)), strict=True):
         patches.append(crop(image, jax.tree.map(jnp.asarray, rois), SIDE))
 

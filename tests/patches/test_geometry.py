@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -25,4 +26,5 @@ def test_box_to_patch():
 def test_there_and_back():
     boxes = jnp.asarray(np.random.default_rng(0).uniform(1, 300, (20, 4)), jnp.float32)
     roi = Roi(jnp.array([120.5, -7.25]), jnp.array([310.0, 77.0]))
-    np.testing.assert_allclose(box_to_image(box_to_patch(boxes, roi, 64), roi, 64), boxes, rtol=1e-5, atol=1e-4)
+    again = jax.vmap(lambda box: box_to_image(box_to_patch(box, roi, 64), roi, 64))(boxes)
+    np.testing.assert_allclose(again, boxes, rtol=1e-5, atol=1e-4)
