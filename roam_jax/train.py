@@ -87,7 +87,8 @@ class TrainArgs:
     tensorboard: Flag = True
     """write no TensorBoard events"""
     dry_run: Flag = False
-    """compile and time one step, print parameters, memory, operations and the expected time, and leave"""
+    """print tables of the networks, compile and time one step, print parameters, memory, operations and the expected
+    time, and leave"""
     show_batch: Annotated[Path | None, option("FILE.png")] = None
     """draw the first batch with its boxes and label maps, and leave"""
     settings: Flag = False
@@ -171,6 +172,7 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> ExitCode:
     from roam_jax.data.show import draw_batch
     from roam_jax.training import runs, session, setup
     from roam_jax.training.report import forecast
+    from roam_jax.training.tables import tabulate
     from roam_jax.training.validate import make_judge
 
     about = runs.open_run(args.resume)[1] if args.resume else {}
@@ -188,6 +190,7 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> ExitCode:
     machines = session.Machines(args.devices, args.coordinator, args.processes, args.process)
     parts = session.build(start, data, machines)
     if args.dry_run:
+        print(tabulate(config), end="\n\n") if parts.first else None
         text = forecast(parts.trainer, parts.state, parts.trunk, parts.batches_from(0))
         print(text) if parts.first else None
         return ExitCode.SUCCESS
