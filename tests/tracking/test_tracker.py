@@ -155,6 +155,7 @@ def test_parameters_of_another_configuration(checkpoint, config):
 def test_the_defaults_do_not_fit_and_say_why(checkpoint):
     with pytest.raises(CheckpointError) as caught:
         Tracker(checkpoint, config=Config())
+    assert caught.value.__suppress_context__, "one traceback, not two"
     said = str(caught.value)
     named = said.removeprefix("the checkpoint does not fit ").split(": ")[0].split(", ")
     assert set(named) == {
