@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from roam_jax.checkpoints.manifest import MANIFEST, CheckpointError
-from roam_jax.checkpoints.store import CARD, nest, read_leaves, save_tree
+from roam_jax.checkpoints.store import nest, read_leaves, save_tree
+from roam_jax.checkpoints.tracker import CARD
 from roam_jax.cli import ExitCode, run_command
 from roam_jax.config import Config
 from roam_jax.errors import OutputError, UsageError

@@ -4,7 +4,7 @@ A directory holds
 
 - `arrays/`: the leaves by orbax, as a flat dictionary whose keys are paths in the tree joined by `/`;
 - `manifest.json`: metadata; shape, dtype and SHA-256 of every leaf; SHA-256 of every file, and of the manifest itself;
-- `MODEL_CARD.md`, in checkpoints of the tracker: what was trained on what, in words.
+- whatever texts were given.
 
 Orbax alone is not enough: it loads data with flipped bits as if nothing had happened, prints pages about files that it
 cannot parse, and hides wrong keys and shapes behind general errors. Loading starts JAX's default device, because orbax
@@ -13,14 +13,12 @@ asks JAX for the index of the process; the arrays themselves are numpy's and are
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,43 +37,13 @@ from roam_jax.checkpoints.manifest import (
     is_numeric,
     read_manifest,
 )
-from roam_jax.config import Config
-from roam_jax.typed import parse
 
-ARRAYS, CARD = "arrays", "MODEL_CARD.md"
+ARRAYS = "arrays"
 HALF_ERROR = 1e-3
 """largest error of a leaf in half precision, over its root mean square; leaves that would lose more stay whole"""
 
 Tree = Any
 """nested dictionaries of arrays, or any other pytree of them"""
-
-
-@dataclass(frozen=True)
-class TrunkReference:
-    """Stands for a trunk that a checkpoint does not hold."""
-
-    source: str
-    """where it comes from, in words"""
-    sha256: str
-
-
-@dataclass(frozen=True)
-class TrackerMetadata:
-    """Metadata of a checkpoint of the tracker."""
-
-    config: Config
-    trunk_reference: TrunkReference | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """Everything a tracker starts from."""
-
-    config: Config
-    params: dict[str, Any]
-    """nested dicts of numpy arrays: `trunk`, `top`, `stats`, `neck`, `theta0`, `lambda0`, `omega`"""
-    card: str
-    """the model card, Markdown"""
 
 
 def save_tree(
@@ -88,6 +56,8 @@ def save_tree(
 ) -> None:
     """Write a pytree of arrays; afterwards the directory is complete, or is what it was before.
 
+    All files are written into a sibling of the directory, which is renamed only when it is complete.
+
     Args:
         directory: where to; a checkpoint that is already there is replaced, anything else is left alone.
         tree: arrays of numpy or JAX, or Python numbers. Its dictionaries' keys must not contain `/`.
@@ -98,7 +68,45 @@ def save_tree(
     Raises:
         CheckpointError: a leaf or the metadata cannot be stored, or the directory holds something else.
     """
-    _write(Path(directory), tree, metadata, half, texts or {})
+    directory = Path(directory)
+    if directory.exists() and not _is_replaceable(directory):
+        raise CheckpointError(f"{directory} holds something that is not a checkpoint, and is left as it is")
+    leaves = {key: _as_array(key, leaf) for key, leaf in _flatten(tree, "the tree").items()}
+    stored = {key: _shrink(leaf) if half else leaf for key, leaf in leaves.items()}
+    # orbax refuses arrays without elements; the manifest is enough to make them again
+    filled = {key: leaf for key, leaf in stored.items() if leaf.size}
+    if not filled:
+        raise CheckpointError(f"the tree for {directory} has no array with elements: there is nothing to store")
+    body = {
+        "format": FORMAT,
+        "version": VERSION,
+        "metadata": metadata,
+        "leaves": {key: {**_describe(leaf), "load_as": str(leaves[key].dtype)} for key, leaf in stored.items()},
+        "empty": _empty_dicts(tree),
+    }
+    try:
+        json.dumps(metadata)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"the metadata for {directory} cannot be written as JSON: {error}") from error
+
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    mark = uuid.uuid4().hex[:8]
+    new, old = (directory.with_name(f".{directory.name}.{mark}.{end}") for end in ("new", "old"))
+    try:
+        new.mkdir()
+        ocp.save(str(new.resolve() / ARRAYS), filled)
+        body["files"] = {path.relative_to(new).as_posix(): _digest_file(path) for path in sorted(_files(new))}
+        manifest = json.dumps({**body, "sha256": digest_json(body)}, indent=1, sort_keys=True)
+        for name, text in {**(texts or {}), MANIFEST: manifest + "\n"}.items():
+            (new / name).write_text(text, encoding="utf-8", newline="\n")
+        if directory.exists():
+            os.replace(directory, old)
+        os.replace(new, directory)
+    finally:
+        if old.exists() and not directory.exists():
+            os.replace(old, directory)
+        for leftover in (new, old):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def load_tree(directory: str | Path, *, like: Tree = None) -> tuple[Tree, dict[str, Any]]:
@@ -136,129 +144,14 @@ def read_leaves(directory: Path, version: int = VERSION) -> tuple[Manifest, dict
     return manifest, _read_leaves(directory, manifest.leaves)
 
 
-def save_checkpoint(
-    directory: str | Path, checkpoint: Checkpoint, *, half: bool = False, trunk_source: str = ""
-) -> None:
-    """Write a checkpoint of the tracker.
-
-    Args:
-        directory: where to; a checkpoint that is already there is replaced.
-        checkpoint: what to write.
-        half: store in half precision, for a smaller file; see `save_tree`.
-        trunk_source: where the trunk's weights come from, in words. If given, they are not stored: only this sentence
-            and their digest are, and `load_checkpoint` gets them from `roam_jax.backbones.load_trunk`.
-
-    Raises:
-        CheckpointError: as `save_tree`.
-    """
-    params, metadata = checkpoint.params, {"config": checkpoint.config.to_dict()}
-    if trunk_source:
-        metadata["trunk_reference"] = {"source": trunk_source, "sha256": digest_tree(params["trunk"])}
-        params = {name: part for name, part in params.items() if name != "trunk"}
-    _write(Path(directory), params, metadata, half, {CARD: checkpoint.card})
-
-
-def load_checkpoint(name_or_directory: str | Path, *, weights: str = "") -> Checkpoint:
-    """Read a checkpoint of the tracker.
-
-    Args:
-        name_or_directory: a directory, or the name of a checkpoint that ships with the package (`shipped_names`).
-            A directory of that name in the current one is `./name`.
-        weights: file with the trunk's weights, where the trunk is stored as a reference; empty: what its configuration
-            names.
-
-    Raises:
-        CheckpointError: no such checkpoint, or one that is damaged, of another kind, or for another trunk.
-        WeightsError: the trunk is stored as a reference, and its weights are not found.
-    """
-    directory = _resolve(name_or_directory)
-    params, metadata = load_tree(directory)
-    about = _parse_metadata(directory, metadata)
-    config = about.config
-    if about.trunk_reference is not None:
-        if weights:
-            config = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, weights=weights))
-        params["trunk"] = _load_referenced_trunk(directory, config, about.trunk_reference)
-    card = directory / CARD
-    return Checkpoint(config, params, card.read_text("utf-8", errors="replace") if card.is_file() else "")
-
-
-def load_config(name_or_directory: str | Path) -> Config:
-    """The configuration of a checkpoint of the tracker, whose arrays are left alone.
-
-    Raises:
-        CheckpointError: no such checkpoint, or one that is damaged or of another kind.
-    """
-    directory = _resolve(name_or_directory)
-    return _parse_metadata(directory, read_manifest(directory).metadata).config
-
-
-def shipped_names() -> tuple[str, ...]:
-    """Names of the checkpoints that ship with the package."""
-    return tuple(sorted(path.parent.name for path in Path(__file__).parent.glob(f"*/{MANIFEST}")))
-
-
 def digest_tree(tree: Tree) -> str:
     """SHA-256 over the keys, shapes, dtypes and bytes of all leaves, in the order of the keys."""
     leaves = {key: _as_array(key, leaf) for key, leaf in _flatten(tree, "the tree").items()}
     return digest_json({key: _describe(leaves[key]) for key in leaves})
 
 
-def _write(directory: Path, tree: Tree, metadata: dict[str, Any], half: bool, texts: Mapping[str, str]) -> None:
-    """Write all files into a sibling of the directory, and rename it only when it is complete."""
-    if directory.exists() and not _is_replaceable(directory):
-        raise CheckpointError(f"{directory} holds something that is not a checkpoint, and is left as it is")
-    leaves = {key: _as_array(key, leaf) for key, leaf in _flatten(tree, "the tree").items()}
-    stored = {key: _shrink(leaf) if half else leaf for key, leaf in leaves.items()}
-    # orbax refuses arrays without elements; the manifest is enough to make them again
-    filled = {key: leaf for key, leaf in stored.items() if leaf.size}
-    if not filled:
-        raise CheckpointError(f"the tree for {directory} has no array with elements: there is nothing to store")
-    body = {
-        "format": FORMAT,
-        "version": VERSION,
-        "metadata": metadata,
-        "leaves": {key: {**_describe(leaf), "load_as": str(leaves[key].dtype)} for key, leaf in stored.items()},
-        "empty": _empty_dicts(tree),
-    }
-    try:
-        json.dumps(metadata)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"the metadata for {directory} cannot be written as JSON: {error}") from error
-
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    mark = uuid.uuid4().hex[:8]
-    new, old = (directory.with_name(f".{directory.name}.{mark}.{end}") for end in ("new", "old"))
-    try:
-        new.mkdir()
-        ocp.save(str(new.resolve() / ARRAYS), filled)
-        body["files"] = {path.relative_to(new).as_posix(): _digest_file(path) for path in sorted(_files(new))}
-        manifest = json.dumps({**body, "sha256": digest_json(body)}, indent=1, sort_keys=True)
-        for name, text in {**texts, MANIFEST: manifest + "\n"}.items():
-            (new / name).write_text(text, encoding="utf-8", newline="\n")
-        if directory.exists():
-            os.replace(directory, old)
-        os.replace(new, directory)
-    finally:
-        if old.exists() and not directory.exists():
-            os.replace(old, directory)
-        for leftover in (new, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
 def _is_replaceable(directory: Path) -> bool:
     return directory.is_dir() and ((directory / MANIFEST).is_file() or not any(directory.iterdir()))
-
-
-def _parse_metadata(directory: Path, metadata: dict[str, Any]) -> TrackerMetadata:
-    if "config" not in metadata:
-        raise CheckpointError(f"{directory} is no checkpoint of the tracker: it has no configuration")
-    try:
-        about = parse(TrackerMetadata, metadata)
-        about.config.check()
-    except ValueError as error:
-        raise CheckpointError(f"{directory} is damaged, or of another version of the tracker: {error}") from error
-    return about
 
 
 def _check_files(directory: Path, digests: dict[str, str]) -> None:
@@ -310,25 +203,6 @@ def _compare(directory: Path, leaves: dict[str, np.ndarray], expected: dict[str,
             raise CheckpointError(f"{key!r} in {directory} is {_spell(leaves[key])}, expected is {_spell(wanted)}")
     if extra := sorted(leaves.keys() - expected.keys()):
         raise CheckpointError(f"{directory} has {extra[0]!r} ({_spell(leaves[extra[0]])}), which is not expected")
-
-
-def _resolve(name_or_directory: str | Path) -> Path:
-    names, text = shipped_names(), str(name_or_directory)
-    if isinstance(name_or_directory, str) and text in names:
-        return Path(__file__).parent / text
-    if Path(name_or_directory).exists():
-        return Path(name_or_directory)
-    listed = ", ".join(names) if names else "none"
-    raise CheckpointError(f"there is no checkpoint {text!r}: neither a directory, nor one that ships here ({listed})")
-
-
-def _load_referenced_trunk(directory: Path, config: Config, reference: TrunkReference) -> Tree:
-    from roam_jax.backbones import load_trunk  # only this kind of checkpoint needs it
-
-    trunk = load_trunk(config)["trunk"]
-    if digest_tree(trunk) != reference.sha256:
-        raise CheckpointError(f"the trunk found is not the one that {directory} was made for: {reference.source}")
-    return jax.tree.map(np.asarray, trunk)
 
 
 def _flatten(tree: Tree, where: object) -> dict[str, Any]:

@@ -17,9 +17,7 @@ from orbax.checkpoint import v1 as ocp
 
 import roam_jax.backbones
 from roam_jax import presets
-from roam_jax.checkpoints import store
-from roam_jax.checkpoints.manifest import digest_json
-from roam_jax.checkpoints.store import (
+from roam_jax.checkpoints import (
     Checkpoint,
     CheckpointError,
     digest_tree,
@@ -29,7 +27,10 @@ from roam_jax.checkpoints.store import (
     save_checkpoint,
     save_tree,
     shipped_names,
+    store,
+    tracker,
 )
+from roam_jax.checkpoints.manifest import digest_json
 from roam_jax.tracking.params import Params
 
 
@@ -399,7 +400,7 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load_checkpoint("no-such-name")
     assert all(name in str(caught.value) for name in shipped_names() or ["none"])
 
-    monkeypatch.setattr(store, "__file__", str(tmp_path / "store.py"))
+    monkeypatch.setattr(tracker, "__file__", str(tmp_path / "tracker.py"))
     save_checkpoint(tmp_path / "small", Checkpoint(presets.tiny(), make_tree(), "card"))
     (tmp_path / "not_one").mkdir()
     assert shipped_names() == ("small",)
