@@ -19,7 +19,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Programs that tests compile have no place in the user's cache.
 jax.config.update("jax_enable_compilation_cache", False)
 
-# `config` is left out, whose own checks of bad values are tested; `evaluation`, whose protocol cannot be checked.
+# `config` is left out, whose own checks of bad values are tested; `evaluation`, as trackers of its tests offer less
+# than the protocol.
 CHECKED = (
     "core", "extensions", "backbones", "patches", "checkpoints", "tracking", "data", "training", "video",
 )  # fmt: skip
