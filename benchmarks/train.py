@@ -139,7 +139,10 @@ def time_trunk(trainer: Trainer, batch: ClipBatch, trunk: Any, repeats: int) -> 
     seconds = time_median(extract, repeats)
     parts = zip(*extract(), strict=True)
     levels = [np.concatenate([np.asarray(x).reshape(-1, *x.shape[2:]) for x in part]) for part in parts]
-    one = lambda trunk, patches: trainer.backbone.trunk({"trunk": trunk}, patches)  # noqa: E731
+
+    def one(trunk: Any, patches: Any) -> Any:
+        return trainer.backbone.trunk({"trunk": trunk}, patches)
+
     micro = np.concatenate(batch.patches[: trainer.config.meta.micro_batch])
     flops = batch.patches.shape[0] * batch.patches.shape[1] * count_flops(one, trunk, batch.patches[0, :1])
     return Part(seconds, flops, temporary_bytes(one, trunk, micro)), FeatureBatch(tuple(levels), batch.boxes_cxcywh)

@@ -260,7 +260,10 @@ def official_choice(boxes_cxcywh: Array, phi: Array, config: Config) -> Choice:
 
 def omega_of(golden: Golden, prefix: str) -> dict:
     """Our optimizer's parameters from PyTorch's; its two bias vectors are one here."""
-    get = lambda name: jnp.asarray(golden[prefix + name])  # noqa: E731
+
+    def get(name: str) -> jax.Array:
+        return jnp.asarray(golden[prefix + name])
+
     layers = {
         f"layer{k}": {
             "x": {

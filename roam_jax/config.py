@@ -74,19 +74,19 @@ class LossConfig:
     response_form: Literal["paper", "official"] = "official"
     """paper: squared error of all cells, over the label's energy; official: of the badly predicted cells, their mean"""
     box_form: Literal["paper", "official"] = "official"
-    """paper: anchors with an overlap of at least 0.5; official: a fixed number of the best"""
+    """paper: anchors with an IoU of at least 0.5; official: a fixed number of the best"""
     alpha: Annotated[float, Range(1e-3, 1e4)] = 20.0
     """sharpness of the Gaussian label (paper, Section 5)"""
     ignore_below: Annotated[float, Range(0, 1)] = 0.1
     """absolute response errors below this cost nothing (official form)"""
     top_anchors: Annotated[int, Range(1, 1_000_000)] = 32
-    """anchors per frame that the box loss is taken over, by overlap (official form)"""
+    """anchors per frame that the box loss is taken over, by IoU (official form)"""
     box_weight: Annotated[float, Range(0, 1e6)] = 1.0
     """weight of the box loss against the response loss (ours; 1 in the paper)"""
     peak_weight: Annotated[float, Range(0, 1e6)] = 0.0
     """weight of the peak term in the meta loss; updates do without it (ours)"""
     giou_weight: Annotated[float, Range(0, 1e6)] = 0.0
-    """weight in the meta loss of how badly the boxes near the object overlap with it; updates do without it (ours)"""
+    """weight of the GIoU term, of the boxes near the object, in the meta loss; updates do without it (ours)"""
     peak_sharpness: Annotated[float, Range(0, 1e4)] = 20.0
     """factor of the response before the softmax of the peak term (ours)"""
 
@@ -153,7 +153,7 @@ class OnlineConfig:
     first_samples: Annotated[int, Range(0, 1024)] = 0
     """first-frame samples that take part in every step as well (ours; 0 in the paper)"""
     vote: Annotated[float, Range(0, 1e4)] = 0.0
-    """if not 0: the box is a mean over cells whose box overlaps with the best one's by half, with the weights
+    """if not 0: the box is a mean over cells whose box has an IoU of 0.5 or more with the best one's, with the weights
     exp(vote (score / best score - 1)) (ours; 0 in the paper)"""
     penalty: Annotated[float, Range(0, 100)] = 0.05
     """strength of the scale/ratio penalty (official)"""
@@ -186,7 +186,7 @@ class ClipsConfig:
     max_stride: Annotated[int, Range(1, 10_000)] = 3
     """largest temporal stride of a clip's frames (ours)"""
     flip: Annotated[float, FRACTION] = 0.5
-    """probability that a clip is mirrored (ours)"""
+    """probability that a clip is flipped left to right (ours)"""
     grey: Annotated[float, FRACTION] = 0.1
     """probability that a clip is grey (ours)"""
     colour: Annotated[float, Range(0, 2)] = 0.2

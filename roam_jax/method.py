@@ -148,8 +148,8 @@ def make_response_term(loss: LossConfig) -> Term:
 def choose_anchors(loss: LossConfig) -> ChooseAnchors:
     """The anchors of the second term of L."""
 
-    def best_of_each(overlaps: Float[Array, "n m m"]) -> Float[Array, "n m m"]:
-        return best_anchors(overlaps, loss.top_anchors * len(overlaps))
+    def best_of_each(ious: Float[Array, "n m m"]) -> Float[Array, "n m m"]:
+        return best_anchors(ious, loss.top_anchors * len(ious))
 
     return anchors_above_half if loss.box_form == "paper" else best_of_each
 

@@ -85,7 +85,7 @@ def parse(kind: Any, value: Any, name: str = "") -> Any:
 def ranges(kind: Any) -> dict[str, Range]:
     """The range of each field of a dataclass that has one."""
     markers = {name: get_args(hint)[1:] for name, hint in _hints(kind).items() if get_origin(hint) is Annotated}
-    return {name: m for name, found in markers.items() for m in found if isinstance(m, Range)}
+    return {name: m for name, several in markers.items() for m in several if isinstance(m, Range)}
 
 
 def _parse_fields(kind: Any, values: dict[Any, Any], name: str) -> Any:
@@ -105,9 +105,9 @@ def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
-def _require(fine: bool, value: Any, name: str, wanted: str) -> Any:
+def _require(fine: bool, value: Any, name: str, expected: str) -> Any:
     if not fine:
-        raise ValueError(f"{name or 'the configuration'} must be {wanted}, but is {_show(value)}")
+        raise ValueError(f"{name or 'the configuration'} must be {expected}, but is {_show(value)}")
     return value
 
 

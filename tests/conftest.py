@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import platform
-import time
 from pathlib import Path
 
-
-def processor() -> str:
-    """Digest of the processor's features: what is compiled for them runs on no other."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    features = sorted({line for line in lines if line.startswith(("model", "flags", "CPU part", "Features"))})
-    return hashlib.sha256(repr((platform.machine(), platform.processor(), features)).encode()).hexdigest()[:12]
-
+from kept import programs_folder, remove_old
 
 # Before JAX is first imported, and for the processes that tests start.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
-# What tests compile is kept beside pytest's own cache, not in the user's; `pytest --cache-clear` empties both.
-PROGRAMS = Path(__file__).parents[1] / ".pytest_cache" / "d" / f"programs-{processor()}"
-KEPT_SECONDS = 14 * 24 * 3600
-os.environ |= {"JAX_COMPILATION_CACHE_DIR": str(PROGRAMS), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+# What tests compile is kept, but not in the user's cache.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(programs_folder())
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import jaxtyping
@@ -41,10 +30,8 @@ jaxtyping.install_import_hook([f"roam_jax.{part}" for part in CHECKED], "typeche
 
 
 def pytest_configure() -> None:
-    """Remove programs that are so old that they are hardly of the present sources."""
-    for file in PROGRAMS.glob("*"):
-        if file.stat().st_mtime < time.time() - KEPT_SECONDS:
-            file.unlink(missing_ok=True)
+    """Make room for programs of the present sources."""
+    remove_old(programs_folder())
 
 
 @pytest.fixture(scope="session")

@@ -163,8 +163,8 @@ def test_the_forms_of_the_loss(form, counts, loss):
     """The official one ignores small errors, and takes a number of anchors per frame from all frames together."""
     terms = make_method(with_loss(response_form=form, box_form=form, top_anchors=3, ignore_below=0.5)).loss.terms
     best = jnp.array([[0.95, 0.9, 0.85, 0.8], [0.7, 0.6, 0.2, 0.1]])
-    overlaps = jnp.zeros((2, 4, 4)).at[0, :2].set(best).at[1, 0, 0].set(0.4)
-    chosen = terms["box"].keywords["choose"](overlaps)
+    ious = jnp.zeros((2, 4, 4)).at[0, :2].set(best).at[1, 0, 0].set(0.4)
+    chosen = terms["box"].keywords["choose"](ious)
     np.testing.assert_array_equal(jnp.sum(chosen, axis=(1, 2)), counts)
     ones = jnp.ones((2, 4, 4))
     predictions = Predictions(0.6 * ones, jnp.zeros((2, 4, 4, 4)), jnp.ones((4, 4, 4)))

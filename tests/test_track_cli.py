@@ -290,7 +290,9 @@ def test_without_box_and_display_there_is_one_sentence(video, out, capsys, monke
 
 
 def test_the_box_can_be_drawn(video, out, monkeypatch):
-    draw = lambda image: np.array([3, 4, image.shape[0] // 4, 20], np.float32)  # noqa: E731
+    def draw(image):
+        return np.array([3, 4, image.shape[0] // 4, 20], np.float32)
+
     monkeypatch.setattr("roam_jax.video.select.select_box", draw)
     assert run(video, "--output", out) == ExitCode.SUCCESS
     np.testing.assert_array_equal(read_boxes(out / "boxes.txt")[0], [3, 4, SIZE_HW[0] // 4, 20])
@@ -352,7 +354,9 @@ def test_a_truncated_video_is_tracked_to_its_end_and_reported(tmp_path, out, cap
 
 @pytest.mark.parametrize("fails_at", [1, 5])
 def test_ctrl_c_leaves_what_was_tracked(video, out, capsys, fails_at):
-    stop = lambda *_: [StandIn(fails_at, KeyboardInterrupt())]  # noqa: E731
+    def stop(*_):
+        return [StandIn(fails_at, KeyboardInterrupt())]
+
     assert run(video, "--box", "10,20,30,40", "--output", out, make_trackers=stop) == ExitCode.INTERRUPTED == 130
     assert len(read_boxes(out / "boxes.txt")) == len(read_observations(out / "track.jsonl")) == fails_at
     assert len(list(VideoFile(out / "video.mp4"))) == fails_at
@@ -380,7 +384,9 @@ def test_ctrl_c_where_no_exception_gets_through_ends_the_video_in_good_order(vid
 
 
 def test_a_fault_of_the_tracker_is_not_hidden_and_loses_nothing(video, out):
-    fail = lambda *_: [StandIn(3, RuntimeError("a bug"))]  # noqa: E731
+    def fail(*_):
+        return [StandIn(3, RuntimeError("a bug"))]
+
     with pytest.raises(RuntimeError, match="a bug"):
         run(video, "--box", "10,20,30,40", "--output", out, make_trackers=fail)
     assert len(read_boxes(out / "boxes.txt")) == 3
@@ -389,7 +395,10 @@ def test_a_fault_of_the_tracker_is_not_hidden_and_loses_nothing(video, out):
 
 def test_an_output_that_cannot_be_written_is_noticed_first(video, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
-    never = lambda *_: pytest.fail("the tracker was made")  # noqa: E731
+
+    def never(*_):
+        pytest.fail("the tracker was made")
+
     words = (video, "--box", "10,20,30,40", "--output", tmp_path / "file")
     assert run(*words, make_trackers=never) == ExitCode.OUTPUT == 6
     assert "cannot be written" in capsys.readouterr().err

@@ -114,9 +114,9 @@ def check_digest(content: bytes, sha256: str, name: str) -> None:
     Raises:
         WeightsError: it is not; both digests are named.
     """
-    found = digest(content)
-    if found != sha256:
-        raise WeightsError(f"{name} is not the expected file: sha256 {found}, expected {sha256}")
+    actual = digest(content)
+    if actual != sha256:
+        raise WeightsError(f"{name} is not the expected file: sha256 {actual}, expected {sha256}")
 
 
 def get(arrays: Mapping[str, np.ndarray], key: str, axes: int) -> np.ndarray:

@@ -72,7 +72,7 @@ def save_tree(
     if directory.exists() and not _is_replaceable(directory):
         raise CheckpointError(f"{directory} holds something that is not a checkpoint, and is left as it is")
     leaves = {key: _as_array(key, leaf) for key, leaf in _flatten(tree, "the tree").items()}
-    stored = {key: _shrink(leaf) if half else leaf for key, leaf in leaves.items()}
+    stored = {key: _to_half(leaf) if half else leaf for key, leaf in leaves.items()}
     # orbax refuses arrays without elements; the manifest is enough to make them again
     filled = {key: leaf for key, leaf in stored.items() if leaf.size}
     if not filled:
@@ -158,12 +158,12 @@ def _check_files(directory: Path, digests: dict[str, str]) -> None:
     """Orbax would read damaged files too, or complain at length."""
     for name, digest in digests.items():
         try:
-            found = _digest_file(directory / name) if (directory / name).is_file() else None
+            actual = _digest_file(directory / name) if (directory / name).is_file() else None
         except OSError as error:
             raise CheckpointError(f"{directory} is damaged: the file {name!r} cannot be read: {error}") from error
-        if found is None:
+        if actual is None:
             raise CheckpointError(f"{directory} is incomplete: the file {name!r} is missing")
-        if found != digest:
+        if actual != digest:
             raise CheckpointError(f"{directory} is damaged: the file {name!r} has changed since it was written")
 
 
@@ -186,21 +186,21 @@ def _read_leaves(directory: Path, records: dict[str, Leaf]) -> dict[str, np.ndar
         raise CheckpointError(f"the arrays in {directory} are not those of its {MANIFEST}: {different[0]!r} is in one")
     for key, record in records.items():
         leaf = leaves[key]
-        found = _spell(leaf) if isinstance(leaf, np.ndarray) else type(leaf).__name__
-        if found != (expected := _spell_as(record.shape, record.dtype)):
-            raise CheckpointError(f"{key!r} in {directory} is damaged: it is {found}, and was {expected}")
+        actual = _spell(leaf) if isinstance(leaf, np.ndarray) else type(leaf).__name__
+        if actual != (expected := _spell_as(record.shape, record.dtype)):
+            raise CheckpointError(f"{key!r} in {directory} is damaged: it is {actual}, and was {expected}")
         if _digest_array(leaf) != record.sha256:
-            raise CheckpointError(f"{key!r} ({found}) in {directory} is damaged: its digest does not agree")
+            raise CheckpointError(f"{key!r} ({actual}) in {directory} is damaged: its digest does not agree")
     return {key: leaves[key].astype(record.load_as, copy=False) for key, record in records.items()}
 
 
 def _compare(directory: Path, leaves: dict[str, np.ndarray], expected: dict[str, Any]) -> None:
     for key, leaf in expected.items():
-        wanted = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+        spelled = _spell(leaf if hasattr(leaf, "dtype") else np.asarray(leaf))
         if key not in leaves:
-            raise CheckpointError(f"{directory} has no {key!r}, expected as {_spell(wanted)}")
-        if _spell(leaves[key]) != _spell(wanted):
-            raise CheckpointError(f"{key!r} in {directory} is {_spell(leaves[key])}, expected is {_spell(wanted)}")
+            raise CheckpointError(f"{directory} has no {key!r}, expected as {spelled}")
+        if _spell(leaves[key]) != spelled:
+            raise CheckpointError(f"{key!r} in {directory} is {_spell(leaves[key])}, expected is {spelled}")
     if extra := sorted(leaves.keys() - expected.keys()):
         raise CheckpointError(f"{directory} has {extra[0]!r} ({_spell(leaves[extra[0]])}), which is not expected")
 
@@ -256,7 +256,7 @@ def _as_array(key: str, leaf: Any) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 
-def _shrink(array: np.ndarray) -> np.ndarray:
+def _to_half(array: np.ndarray) -> np.ndarray:
     """The array in float16, if that keeps it; small or very different magnitudes would not survive."""
     if array.dtype != np.float32 or not array.size:
         return array

@@ -106,11 +106,11 @@ class RecordFrames(Frames):
 
     def get(self, indices: Indexable[int]) -> list[UInt8[np.ndarray, "h w 3"]]:
         """Several frames, in the order asked for; each record is read once and only these frames are decoded."""
-        wanted: dict[int, set[int]] = defaultdict(set)
+        needed: dict[int, set[int]] = defaultdict(set)
         for index in indices:
-            wanted[index // RECORD_FRAMES].add(index)
+            needed[index // RECORD_FRAMES].add(index)
         pictures = {}
-        for piece, members in wanted.items():
+        for piece, members in needed.items():
             files = self.store.read(self.first_record + piece)
             pictures |= {index: decode_jpeg(files[index % RECORD_FRAMES]) for index in members}
         return [pictures[index] for index in indices]

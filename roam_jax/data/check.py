@@ -145,10 +145,10 @@ def _check_frames(sequence: Sequence, indices: list[int]) -> tuple[int, int, lis
                 continue
             problems += _check_end(Path(frames.paths[index]))
     else:
-        wanted = set(indices)
+        chosen = set(indices)
         try:
             for index, picture in zip(range(max(indices, default=-1) + 1), frames, strict=False):
-                if index in wanted:
+                if index in chosen:
                     sizes[index] = picture.shape[1::-1]
         except DataError as error:
             problems.append(str(error))

@@ -23,9 +23,7 @@ STILL_BRIGHTNESS = 0.1
 """largest relative brightness change from frame to frame of a repeated still"""
 BLUR_LENGTHS_PATCH = (3, 9)
 """shortest and longest motion blur"""
-
-
-COARSEST = 3.0
+MOST_DOWNSAMPLED = 3.0
 """how much smaller than in its picture the object of a clip may look at the most"""
 
 
@@ -85,7 +83,7 @@ def sample_clip(sequence: Sequence, config: Config, *, rng: np.random.Generator)
     for patch, frame, center, size in zip(patches, frames, windows.centers_xy, windows.sizes_wh_px, strict=True):
         fill_outside(patch, images[frame].shape, center, size)
     clip = Clip(patches, windows.boxes_cxcywh)
-    return mirror(clip) if rng.random() < t.flip else clip
+    return hflip(clip) if rng.random() < t.flip else clip
 
 
 def choose_frames(
@@ -155,7 +153,7 @@ def fill_outside(
             cv2.rectangle(patch, (int(left), int(top)), (int(right) - 1, int(bottom) - 1), FILL_RGB, cv2.FILLED)
 
 
-def mirror(clip: Clip) -> Clip:
+def hflip(clip: Clip) -> Clip:
     """The clip with left and right exchanged."""
     return Clip(clip.patches[:, :, ::-1], clip.boxes_cxcywh * np.array([-1, 1, 1, 1], np.float32))
 
@@ -182,7 +180,7 @@ def augment(
     lengths, angles = rng.uniform(low, high, len(patches)), rng.uniform(0, np.pi, len(patches))
 
     if rng.random() < config.coarse:
-        patches = coarsen(patches, np.exp(rng.uniform(0, np.log(COARSEST))))
+        patches = downsample(patches, np.exp(rng.uniform(0, np.log(MOST_DOWNSAMPLED))))
 
     grey = float(patches[:first].mean())
     out = np.empty(patches.shape, np.uint8)
@@ -194,7 +192,7 @@ def augment(
     return out
 
 
-def coarsen(patches: UInt8[np.ndarray, "n p p 3"], factor: float) -> UInt8[np.ndarray, "n p p 3"]:
+def downsample(patches: UInt8[np.ndarray, "n p p 3"], factor: float) -> UInt8[np.ndarray, "n p p 3"]:
     """Patches as if the object had been `factor` times smaller in the image."""
     side = patches.shape[1]
     small = (max(round(side / factor), 1),) * 2

@@ -128,8 +128,8 @@ def cache_features(
         process=process, skipped=skipped,
     )  # fmt: skip
     numbers = range(step * count + index, clips, count)
-    wanted = set(missing)
-    new = ((number, batch) for number, batch in zip(numbers, batches, strict=False) if number in wanted)
+    needed = set(missing)
+    new = ((number, batch) for number, batch in zip(numbers, batches, strict=False) if number in needed)
 
     def compute(number: int, batch: ClipBatch) -> None:
         _write_clip(_clip_file(folder, number), extract(batch.patches[0]), batch.boxes_cxcywh[0])

@@ -184,10 +184,10 @@ def choose_sequences(sequences: ListOf[Sequence], names: str) -> list[Sequence]:
         ValueError: a name that there is not.
     """
     by_name = {sequence.name: sequence for sequence in sequences}
-    wanted = [name for name in names.split(",") if name] or list(by_name)
-    if unknown := [name for name in wanted if name not in by_name]:
+    chosen = [name for name in names.split(",") if name] or list(by_name)
+    if unknown := [name for name in chosen if name not in by_name]:
         raise ValueError(f"no sequence is called {unknown[0]!r}; there are {', '.join(by_name)}")
-    return [by_name[name] for name in wanted]
+    return [by_name[name] for name in chosen]
 
 
 def find_reader(layout: str) -> Reader:

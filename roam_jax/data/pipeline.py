@@ -106,27 +106,27 @@ def make_pipeline(
 
     def first_readable(k: int) -> list[Draw]:
         """Draws for a place up to one that can be read; made ahead, by several threads."""
-        found = [draws[number(k)]]
-        while found[-1].clip is None and len(found) < ATTEMPTS:
-            found.append(draws[number(k) + len(found) * STEP])
-        return found
+        drawn = [draws[number(k)]]
+        while drawn[-1].clip is None and len(drawn) < ATTEMPTS:
+            drawn.append(draws[number(k) + len(drawn) * STEP])
+        return drawn
 
-    def choose(clip: int, found: list[Draw]) -> Clip:
+    def choose(clip: int, drawn: list[Draw]) -> Clip:
         """The first of the draws that may be used; in the order of the clips, so that nothing depends on threads."""
-        later = (draws[clip + attempt * STEP] for attempt in range(len(found), ATTEMPTS))
-        for draw in itertools.chain(found, later):
+        later = (draws[clip + attempt * STEP] for attempt in range(len(drawn), ATTEMPTS))
+        for draw in itertools.chain(drawn, later):
             if left_out.leaves_out(draw.sequence, clip):
                 continue
             if draw.clip is not None:
                 return draw.clip
             left_out.add(draw.sequence, clip, draw.reason)
-        raise DataError(f"none of {ATTEMPTS} clips in a row can be read; the first: {found[0].reason}")
+        raise DataError(f"none of {ATTEMPTS} clips in a row can be read; the first: {drawn[0].reason}")
 
     def batches() -> Iterator[ClipBatch]:
         mine = grain.MapDataset.range(start_step * rows, sys.maxsize // batch).map(first_readable)
         options = grain.ReadOptions(num_threads=n_threads, prefetch_buffer_size=2 * n_threads)
         ahead = zip(itertools.count(start_step * rows), mine.to_iter_dataset(options), strict=False)
-        while clips := [choose(number(k), found) for k, found in itertools.islice(ahead, rows)]:
+        while clips := [choose(number(k), drawn) for k, drawn in itertools.islice(ahead, rows)]:
             yield ClipBatch(np.stack([c.patches for c in clips]), np.stack([c.boxes_cxcywh for c in clips]))
 
     return batches()

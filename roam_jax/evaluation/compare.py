@@ -27,8 +27,8 @@ class Results:
     @classmethod
     def parse(cls, text: str) -> Results:
         """`DIR`, or with the coordinate of the first pixel `DIR@0` or `DIR@1`."""
-        found = re.fullmatch(r"(.+)@([01])", text)
-        return cls(Path(found[1]), float(found[2])) if found else cls(Path(text))
+        match = re.fullmatch(r"(.+)@([01])", text)
+        return cls(Path(match[1]), float(match[2])) if match else cls(Path(text))
 
 
 def name_folders(folders: ListOf[Results]) -> dict[str, Results]:
@@ -63,12 +63,12 @@ def compare(
     rows: dict[str, list[Row]] = {name: [] for name in boxes}
     left_out: dict[str, str] = {}
     for sequence in sequences:
-        found = {name: runs[sequence.name] for name, runs in boxes.items()}
-        problems = [f"{name}: {got}" for name, got in found.items() if isinstance(got, str)]
+        by_tracker = {name: runs[sequence.name] for name, runs in boxes.items()}
+        problems = [f"{name}: {got}" for name, got in by_tracker.items() if isinstance(got, str)]
         try:
             if problems:
                 raise DataError(problems[0])
-            runs = {name: got for name, got in found.items() if isinstance(got, Run)}
+            runs = {name: got for name, got in by_tracker.items() if isinstance(got, Run)}
             scored = {name: score_run(sequence, run, protocol) for name, run in runs.items()}
         except (DataError, ValueError) as error:
             left_out[sequence.name] = str(error)
@@ -88,23 +88,23 @@ def read_folder(results: Results, sequences: ListOf[Sequence], protocol: Protoco
         DataError: the folder has no results at all.
     """
     files = find_results(results.folder)
-    found: dict[str, Run | str] = {}
+    held: dict[str, Run | str] = {}
     for sequence in sequences:
         path = files.get(result_key(sequence.name))
         try:
             boxes = read_result(path or results.folder / f"{sequence.name}.txt")
             if len(boxes) != len(sequence):
                 raise DataError(f"{path} should hold {len(sequence)} boxes, one per frame, but has {len(boxes)}")
-            found[sequence.name] = Run(boxes, _read_seconds(results.folder, sequence, protocol))
+            held[sequence.name] = Run(boxes, _read_seconds(results.folder, sequence, protocol))
         except DataError as error:
-            found[sequence.name] = str(error)
-    runs = {name: run for name, run in found.items() if isinstance(run, Run)}
+            held[sequence.name] = str(error)
+    runs = {name: run for name, run in held.items() if isinstance(run, Run)}
     origin = results.origin
     if origin is None:
         truth = {sequence.name: sequence.boxes_xywh[0] for sequence in sequences}
         origin = find_origin({name: run.boxes_xywh[0] for name, run in runs.items()}, truth, protocol)
     shift = np.array([origin, origin, 0, 0])
-    return found | {name: Run(run.boxes_xywh - shift, run.seconds) for name, run in runs.items()}
+    return held | {name: Run(run.boxes_xywh - shift, run.seconds) for name, run in runs.items()}
 
 
 def find_origin(

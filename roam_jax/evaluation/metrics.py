@@ -4,12 +4,12 @@ What the benchmarks' own programs do, and what is done here:
 
 | question              | others                                            | here                                    |
 |-----------------------|---------------------------------------------------|-----------------------------------------|
-| success               | `overlap > t`, 21 thresholds 0, 0.05, ..., 1      | the same                                |
+| success               | `IoU > t`, 21 thresholds 0, 0.05, ..., 1          | the same                                |
 | its area (AUC)        | mean (OTB, LaSOT, got10k); trapezium (TrackingNet)| mean: most do so                        |
 | precision             | `error <= t`, 51 thresholds 0, ..., 50 px; at 20  | the same                                |
 | normalised precision  | error in true widths and heights, up to 0.5; its  | 51 thresholds, mean; the value at 0.2   |
 |                       | area (TrackingNet), its value at 0.2 (on LaSOT)   | is reported beside it                   |
-| AO, SR                | mean overlap; `overlap > 0.5`, 0.75 (GOT-10k)     | the same                                |
+| AO, SR                | mean IoU; `IoU > 0.5`, 0.75 (GOT-10k)             | the same                                |
 | first frame           | counts as perfect (all); left out (GOT-10k)       | the same: curves with, AO, SR without   |
 | mean                  | over sequences (all); over all frames (GOT-10k)   | the same                                |
 | first pixel           | 1 (OTB, UAV123, TColor-128), else 0               | 0; files count as the annotations do:   |
@@ -20,8 +20,8 @@ What the benchmarks' own programs do, and what is done here:
 | boxes over the border | as they are; confined to the image (GOT-10k)      | the same, see `confine_xywh`            |
 | absent object         | frame left out (got10k: NaN, or `cover` of 0);    | the same: left out, but for LaSOT, see  |
 |                       | counted, hence lost (LaSOT)                       | `score(absent_is_lost=True)`            |
-| empty true box        | a box like others (got10k)                        | absent: nothing could overlap it        |
-| prediction not finite | overlap 0, but AO is NaN (got10k); the last box   | overlap 0, infinite error: a tracker    |
+| empty true box        | a box like others (got10k)                        | absent: its IoU with any box is 0       |
+| prediction not finite | IoU 0, but AO is NaN (got10k); the last box       | IoU 0, infinite error: a tracker        |
 |                       | stands for it (LaSOT)                             | should not gain by it                   |
 
 Boxes in float32 are computed in float64.
@@ -51,17 +51,17 @@ class Scores:
     frames: int
     """frames with a true box, the first one included"""
     success: Float[np.ndarray, " 21"]
-    """part of frames with an overlap above `SUCCESS_THRESHOLDS`"""
+    """part of frames with an IoU above `SUCCESS_THRESHOLDS`"""
     precision: Float[np.ndarray, " 51"]
     """part of frames with a centre error of at most `PRECISION_THRESHOLDS_PX`"""
     normalised_precision: Float[np.ndarray, " 51"]
     """part of frames with a normalised centre error of at most `NORMALISED_THRESHOLDS`"""
     ao: float
-    """average overlap without the first frame (GOT-10k)"""
+    """average overlap, which is the mean IoU, without the first frame (GOT-10k)"""
     sr50: float
-    """part of frames with an overlap above 0.5, without the first (GOT-10k)"""
+    """part of frames with an IoU above 0.5, without the first (GOT-10k)"""
     sr75: float
-    """part of frames with an overlap above 0.75, without the first (GOT-10k)"""
+    """part of frames with an IoU above 0.75, without the first (GOT-10k)"""
 
     @property
     def auc(self) -> float:
@@ -84,7 +84,7 @@ class Scores:
         return float(self.normalised_precision[20])
 
 
-def overlap_xywh(a_xywh: Boxes, b_xywh: Boxes) -> Float[np.ndarray, " n"]:
+def iou_xywh(a_xywh: Boxes, b_xywh: Boxes) -> Float[np.ndarray, " n"]:
     """Intersection over union, row by row; 0 where a box is not finite."""
     a, b = _as_boxes(a_xywh, b_xywh)
     low = np.maximum(a[:, :2], b[:, :2])
@@ -105,9 +105,9 @@ def normalised_centre_error(predicted_xywh: Boxes, true_xywh: Boxes) -> Float[np
         return _distance(_centre_shift(predicted_xywh, true_xywh) / np.asarray(true_xywh, float)[:, 2:])
 
 
-def success_curve(overlaps: Float[np.ndarray, " n"]) -> Float[np.ndarray, " 21"]:
-    """Part of the frames with an overlap above each of `SUCCESS_THRESHOLDS`."""
-    return (overlaps[:, None] > SUCCESS_THRESHOLDS).mean(axis=0)
+def success_curve(ious: Float[np.ndarray, " n"]) -> Float[np.ndarray, " 21"]:
+    """Part of the frames with an IoU above each of `SUCCESS_THRESHOLDS`."""
+    return (ious[:, None] > SUCCESS_THRESHOLDS).mean(axis=0)
 
 
 def success_auc(predicted_xywh: Boxes, true_xywh: Boxes) -> float:
@@ -170,19 +170,19 @@ def score(
     if np.shape(predicted_xywh) != np.shape(true_xywh):
         raise ValueError(f"{len(predicted_xywh)} predicted boxes do not fit {len(true_xywh)} true ones")
     predicted, true = _as_boxes(predicted_xywh, true_xywh)
-    counts = has_box(true) if visible is None else has_box(true) & visible
-    if not counts[:1].all() or counts.sum() < 2:
+    valid = has_box(true) if visible is None else has_box(true) & visible
+    if not valid[:1].all() or valid.sum() < 2:
         raise ValueError("a sequence needs a true box in its first frame and in at least one more")
-    predicted = np.concatenate([true[:1], predicted[1:]])[counts]
-    true = true[counts]
+    predicted = np.concatenate([true[:1], predicted[1:]])[valid]
+    true = true[valid]
     if size_wh is None:
-        later = overlap_xywh(predicted[1:], true[1:])
+        later = iou_xywh(predicted[1:], true[1:])
     else:
-        later = overlap_xywh(confine_xywh(predicted[1:], size_wh), confine_xywh(true[1:], size_wh))
-    share = counts.mean() if absent_is_lost else 1.0
+        later = iou_xywh(confine_xywh(predicted[1:], size_wh), confine_xywh(true[1:], size_wh))
+    share = valid.mean() if absent_is_lost else 1.0
     return Scores(
         frames=len(true),
-        success=share * success_curve(overlap_xywh(predicted, true)),
+        success=share * success_curve(iou_xywh(predicted, true)),
         precision=share * precision_curve(centre_error_px(predicted, true)),
         normalised_precision=share * normalised_precision_curve(normalised_centre_error(predicted, true)),
         ao=float(later.mean()),

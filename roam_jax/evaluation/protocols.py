@@ -73,5 +73,5 @@ PROTOCOLS = (
 
 def protocol_of(dataset: str) -> Protocol:
     """Rules for the data set of that name; plain ones for those that have no rules of their own."""
-    found = next((protocol for protocol in PROTOCOLS if dataset.startswith(protocol.family)), Protocol(dataset))
-    return replace(found, origin=LAYOUTS[dataset].origin) if dataset in LAYOUTS else found
+    chosen = next((protocol for protocol in PROTOCOLS if dataset.startswith(protocol.family)), Protocol(dataset))
+    return replace(chosen, origin=LAYOUTS[dataset].origin) if dataset in LAYOUTS else chosen

@@ -201,18 +201,18 @@ class Online:
         choice = choose(response, boxes[..., 2:], previous[2:], maps[0], maps[1], state.reference, state.loose, o)
         chosen = self.method.choose_box(boxes.reshape(-1, 4), choice.scores, choice.best)
         size = (1 - choice.size_weight) * previous[2:] + choice.size_weight * chosen[2:]
-        found = jnp.concatenate([chosen[:2], size])
-        box = keep_inside(box_to_image(found, roi, m.patch_size), state.image_wh)
+        predicted = jnp.concatenate([chosen[:2], size])
+        box = keep_inside(box_to_image(predicted, roi, m.patch_size), state.image_wh)
         box = jnp.where(jnp.all(jnp.isfinite(box)), box, state.box_cxcywh)
 
-        accept = (choice.score > o.accept_score * state.reference) & jnp.all(jnp.isfinite(found))
+        accept = (choice.score > o.accept_score * state.reference) & jnp.all(jnp.isfinite(predicted))
         scale_index = choice.best // (m.map_size * m.map_size)
-        seen = found / jnp.asarray(search_scales(self.config))[scale_index]
+        seen = predicted / jnp.asarray(search_scales(self.config))[scale_index]
         sample = make_samples(features[scale_index][None], seen[None], self.method.geometry)
         state = state._replace(
             memory=remember(state.memory, sample, accept),
             box_cxcywh=box,
-            wh_patch=jnp.where(jnp.all(jnp.isfinite(found)), found[2:], previous[2:]),
+            wh_patch=jnp.where(jnp.all(jnp.isfinite(predicted)), predicted[2:], previous[2:]),
             loose=choice.loose,
             frame=state.frame + 1,
         )

@@ -113,8 +113,8 @@ def _misfits(checkpoint: Checkpoint, config: Config) -> list[str]:
     """Settings that the parameters would not even fit if all others were as they were made with, with their values."""
     misfits = []
     for section in ("backbone", "model", "optimizer"):
-        made, wanted = getattr(checkpoint.config, section), getattr(config, section)
-        for name, value in dataclasses.asdict(wanted).items():
+        made, asked = getattr(checkpoint.config, section), getattr(config, section)
+        for name, value in dataclasses.asdict(asked).items():
             if value == getattr(made, name):
                 continue
             part = dataclasses.replace(made, **{name: value})
@@ -136,8 +136,8 @@ def _expected(config: Config) -> dict[str, Any]:
     return params_to_dict(jax.eval_shape(lambda key: init_params(config, key=key), jax.random.key(0)))
 
 
-def _fit(found: Any, expected: Any, path: str) -> Any:
-    """`found`, if it has the parts that are expected; instead of a part that should be empty, nothing.
+def _fit(given: Any, expected: Any, path: str) -> Any:
+    """`given`, if it has the parts that are expected; instead of a part that should be empty, nothing.
 
     Raises:
         ValueError: it has not.
@@ -145,11 +145,11 @@ def _fit(found: Any, expected: Any, path: str) -> Any:
     if isinstance(expected, dict):
         if not expected:
             return {}
-        if not isinstance(found, dict) or set(found) != set(expected):
-            has = ", ".join(sorted(found)) if isinstance(found, dict) else type(found).__name__
+        if not isinstance(given, dict) or set(given) != set(expected):
+            has = ", ".join(sorted(given)) if isinstance(given, dict) else type(given).__name__
             raise ValueError(f"{path} should hold {', '.join(sorted(expected))}, but holds {has}")
-        return {key: _fit(found[key], expected[key], f"{path}/{key}") for key in expected}
-    has = f"shape {tuple(found.shape)} of {found.dtype}" if hasattr(found, "dtype") else "parts"
-    if has != (wanted := f"shape {tuple(expected.shape)} of {expected.dtype}"):
-        raise ValueError(f"{path} has {has}, but the configuration asks for {wanted}")
-    return found
+        return {key: _fit(given[key], expected[key], f"{path}/{key}") for key in expected}
+    has = f"shape {tuple(given.shape)} of {given.dtype}" if hasattr(given, "dtype") else "parts"
+    if has != (asked := f"shape {tuple(expected.shape)} of {expected.dtype}"):
+        raise ValueError(f"{path} has {has}, but the configuration asks for {asked}")
+    return given

@@ -112,8 +112,13 @@ def parts_of(
     to compile. It comes first, as it is traced soonest, and step next, as it takes longest to compile.
     """
     c = online.config
-    floats = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)  # noqa: E731
-    pixels = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.uint8)  # noqa: E731
+
+    def floats(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+    def pixels(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, jnp.uint8)
+
     if image_shape is None:
         side = c.model.patch_size
         start, step = jax.jit(online.start_features), jax.jit(online.step_features)

@@ -28,7 +28,7 @@ def make_episode(
     """Cut one clip for T updates; which of the look-ahead frames judge each update is drawn at random (Eq. 13)."""
     t = config.unroll
     given = boxes_cxcywh.shape[0] - t.clip_frames
-    key_first, key_tests, key_noise = jax.random.split(key, 3)
+    key_first, key_tests, key_jitter = jax.random.split(key, 3)
     # As it is online, the filter of the first frame is that of the object itself: the middle of its stretched forms.
     first_wh = jnp.exp(jnp.mean(jnp.log(boxes_cxcywh[:given, 2:]), axis=0))
     if t.first_samples:
@@ -41,7 +41,7 @@ def make_episode(
     starts = first + t.look_ahead * jnp.arange(t.updates)
     tests = (starts[:, None] + ahead).ravel()
     used = jnp.arange(first, first + t.look_ahead * (t.updates - 1))
-    found = misplace(boxes_cxcywh[used].reshape(-1, t.look_ahead, 4), t.box_noise, key=key_noise).reshape(-1, 4)
+    jittered = jitter_boxes(boxes_cxcywh[used].reshape(-1, t.look_ahead, 4), t.box_noise, key=key_jitter).reshape(-1, 4)
 
     def cut(tree: Any) -> Any:
         """The truncated meta-gradient does not reach the updates' features: no backward pass through these frames."""
@@ -56,7 +56,7 @@ def make_episode(
     judged = extract(learned, jnp.concatenate([jnp.arange(first), tests]))
     updating = extract(cut(learned), used) if t.updates > 1 else judged[:0]  # nothing to extract
     first_samples = make_samples(judged[:first], boxes_cxcywh[:first], method.geometry)
-    updates = by_update(make_samples(updating, found, method.geometry), t.look_ahead)
+    updates = by_update(make_samples(updating, jittered, method.geometry), t.look_ahead)
     if config.online.first_samples:  # as the online tracker does
         kept = nearest_first(boxes_cxcywh[:first, 2:], config.online.first_samples)
         again = jax.tree.map(lambda x: jnp.broadcast_to(cut(x[kept]), (t.updates - 1, *x[kept].shape)), first_samples)
@@ -69,8 +69,8 @@ def make_episode(
     )
 
 
-def misplace(boxes_cxcywh: Float[Array, "u n 4"], noise: float, *, key: Array) -> Float[Array, "u n 4"]:
-    """(ours) Boxes as a tracker finds them: wrong by a common and a single error, each of the strength `noise`.
+def jitter_boxes(boxes_cxcywh: Float[Array, "u n 4"], strength: float, *, key: Array) -> Float[Array, "u n 4"]:
+    """(ours) Boxes as a tracker finds them: wrong by a common and a single error, each of that strength.
 
     Errors are normal: of the centre in units of the object's size, of the size in its logarithm. The n boxes of one
     update share the common error, because a tracker that is off stays off for a while.
@@ -78,7 +78,7 @@ def misplace(boxes_cxcywh: Float[Array, "u n 4"], noise: float, *, key: Array) -
     key_common, key_single = jax.random.split(key)
     common = jax.random.normal(key_common, (boxes_cxcywh.shape[0] * 4,)).reshape(-1, 1, 4)
     single = jax.random.normal(key_single, (boxes_cxcywh.size,)).reshape(boxes_cxcywh.shape)
-    error = noise * (common + single)
+    error = strength * (common + single)
     sizes = boxes_cxcywh[..., 2:]
     return jnp.concatenate([boxes_cxcywh[..., :2] + error[..., :2] * sizes, sizes * jnp.exp(error[..., 2:])], axis=-1)
 

@@ -122,22 +122,22 @@ def collect_series(records: Sequence[dict[str, Any]]) -> dict[str, Series]:
         for name, values in record.get("series", {}).items():
             numbers = [np.nan if value is None else value for value in values]
             rows[name.split("/")[-1]].append((record["step"], numbers))
-    found = {}
+    collected = {}
     for name, entries in rows.items():
         alike = [entry for entry in entries if len(entry[1]) == len(entries[-1][1])]
         steps, values = zip(*alike, strict=True)
-        found[name] = Series(np.array(steps, int), np.array(values, float))
-    return found
+        collected[name] = Series(np.array(steps, int), np.array(values, float))
+    return collected
 
 
 def collect_histograms(records: Sequence[dict[str, Any]]) -> dict[str, list[Histogram]]:
     """Histograms of a log by name, in the order of the steps; empty ones are left out."""
-    found: dict[str, list[Histogram]] = defaultdict(list)
+    collected: dict[str, list[Histogram]] = defaultdict(list)
     for record in records:
         for name, entry in record.get("histograms", {}).items():
             if entry["counts"]:
-                found[name].append(Histogram(record["step"], np.array(entry["edges"]), np.array(entry["counts"])))
-    return dict(found)
+                collected[name].append(Histogram(record["step"], np.array(entry["edges"]), np.array(entry["counts"])))
+    return dict(collected)
 
 
 def collect_scalars(records: Sequence[dict[str, Any]]) -> dict[str, Series]:
@@ -181,7 +181,7 @@ def draw_meta_loss(meta: Series, smooth: int) -> Any:
 def draw_validation(scalars: dict[str, Series], smooth: int) -> Any:
     """Loss on held-out clips and in training, and success AUC of the tracker in each sequence and on average."""
     loss, train = scalars.get(f"{VALIDATION}/loss"), scalars.get("train/loss")
-    aucs = {name: found for name, found in scalars.items() if name.startswith(f"{VALIDATION}/auc")}
+    aucs = {name: series for name, series in scalars.items() if name.startswith(f"{VALIDATION}/auc")}
     figure, panels = _new_figure((loss is not None) + bool(aucs))
     if loss is not None:
         if train is not None:
@@ -189,10 +189,10 @@ def draw_validation(scalars: dict[str, Series], smooth: int) -> Any:
             panels[0].plot(train.steps, mean, color="0.6", label=f"training, mean of {smooth} logged steps")
         panels[0].plot(loss.steps, loss.values, "o-", color="C0", label="held-out clips")
         panels[0].set(ylabel="meta loss, mean of the updates", title="Validation: loss")
-    for name, found in aucs.items():
+    for name, series in aucs.items():
         single = name.removeprefix(f"{VALIDATION}/auc").strip("/")
         width = 1 if single else 3
-        panels[-1].plot(found.steps, found.values, "o-", linewidth=width, label=single or "mean")
+        panels[-1].plot(series.steps, series.values, "o-", linewidth=width, label=single or "mean")
         panels[-1].set(ylabel="success AUC", title="Validation: tracker")
     for axes in panels:
         _count_steps(axes)

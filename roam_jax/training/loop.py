@@ -106,13 +106,13 @@ def train(
             due = run.validate_every and (last or step % run.validate_every == 0) and not stopped
             if due or last or stopped or step % run.save_every == 0:
                 host = trainer.fetch(replicated)
-                found = validate(job, replicated.learned, host) if due else Validation()
+                measured = validate(job, replicated.learned, host) if due else Validation()
                 if due:
-                    validation = found
-                    if writer and found.summary():
-                        writer.log(step - 1, found.summary())
-                        bar.write(f"step {step}: {found}")
-                _save(job, host, found)
+                    validation = measured
+                    if writer and measured.summary():
+                        writer.log(step - 1, measured.summary())
+                        bar.write(f"step {step}: {measured}")
+                _save(job, host, measured)
                 saved = step
     job.run.wait()
     return trainer.fetch(replicated), step == t.total_steps

@@ -126,8 +126,9 @@ class Trainer:
         self.accumulate = pmap(self._accumulate, in_axes=(0, 0, 0, 0, 0, None), donate_argnums=1)
         self.average = pmap(self._average)
         self.apply = pmap(self._apply, donate_argnums=0)
-        half = lambda leaf: leaf.astype(jnp.bfloat16) if config.run.half_backbone else leaf  # noqa: E731
-        self.trunk = self.replicate(jax.tree.map(half, trunk))
+        if config.run.half_backbone:
+            trunk = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), trunk)
+        self.trunk = self.replicate(trunk)
         self._sharding = jax.tree.leaves(self.trunk)[0].sharding
 
     @property
@@ -164,7 +165,10 @@ class Trainer:
     def micro_batches(self, batch: Batch) -> Iterator[tuple[tuple[Any, ...], Array, Array]]:
         """Levels, boxes and numbers in the whole batch of the clips that the devices work on at the same time."""
         numbers = jax.process_index() * self.rows + np.arange(self.rows, dtype=np.int32)
-        together = lambda x: x.reshape(-1, self.n_local, self.config.meta.micro_batch, *x.shape[1:])  # noqa: E731
+
+        def together(x: np.ndarray) -> np.ndarray:
+            return x.reshape(-1, self.n_local, self.config.meta.micro_batch, *x.shape[1:])
+
         for part, rows in zip(zip(*map(together, jax.tree.leaves(batch)), strict=True), together(numbers), strict=True):
             *seen, boxes = map(self.place, part)
             levels = tuple(seen) if isinstance(batch, FeatureBatch) else self.extract(self.trunk, seen[0])

@@ -89,10 +89,10 @@ class Run:
         better = score is not None and (self.best_score is None or score > self.best_score)
         if better:
             self.best_score = score
-        wanted = better or self.best_score is None
+        keep = better or self.best_score is None
         metadata = {**metadata, "score": score}
         self._job = self._pool.submit(
-            self._write, state, metadata, tracker if wanted else None, trunk_source, is_best=better
+            self._write, state, metadata, tracker if keep else None, trunk_source, is_best=better
         )
 
     def wait(self) -> None:

@@ -45,7 +45,7 @@ class Writer:
             tensorboard: write TensorBoard events too, in the folder `tensorboard`.
 
         Raises:
-            MissingExtra: tensorboardX is wanted but not installed.
+            MissingExtra: its events are asked for, but tensorboardX is not installed.
             LogError: what is in the files is not a log.
         """
         kinds = _import_tensorboard() if tensorboard else None

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from roam_jax.evaluation.metrics import overlap_xywh, success_auc
+from roam_jax.evaluation.metrics import iou_xywh, success_auc
 from roam_jax.evaluation.trackers import TrackerLike
 from roam_jax.video.formats import Box, Boxes, Image, Observation
 from roam_jax.video.source import FrameSource, prefetch
@@ -66,6 +66,6 @@ def summarise(observed: Sequence[Sequence[Observation]], truth: Boxes | None) ->
     pairs = [(box, true) for box, true in pairs if np.isfinite(true).all() and min(true[2:]) > 0]
     if pairs:
         boxes, known = (np.stack(column) for column in zip(*pairs, strict=True))
-        overlap, auc = float(np.mean(overlap_xywh(boxes, known))), float(success_auc(boxes, known))
+        overlap, auc = float(np.mean(iou_xywh(boxes, known))), float(success_auc(boxes, known))
         text += f"\nsuccess AUC {auc:.3f}, mean overlap {overlap:.3f} over {len(pairs)} frames with a known box"
     return text

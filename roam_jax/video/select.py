@@ -131,8 +131,8 @@ def _open_window(title: str, image: Image) -> None:
     # Qt's toolbar would shrink the image, and complain that OpenCV's wheels bring no fonts for it.
     cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
     height, width = image.shape[:2]
-    shrink = min(1.0, 1280 / width, 720 / height)
-    cv2.resizeWindow(title, round(width * shrink), round(height * shrink))
+    scale = min(1.0, 1280 / width, 720 / height)
+    cv2.resizeWindow(title, round(width * scale), round(height * scale))
 
 
 def _wait_key(title: str, milliseconds: int) -> int | None:

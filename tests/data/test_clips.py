@@ -9,8 +9,8 @@ from roam_jax import presets
 from roam_jax.config import ClipsConfig, UnrollConfig
 from roam_jax.data.clips import (
     choose_frames,
-    coarsen,
     colour_matrix,
+    downsample,
     motion_kernel,
     sample_clip,
 )
@@ -214,32 +214,35 @@ def test_blur_of_some_frames_only(rectangles):
 
 
 @pytest.mark.parametrize("factor", [1.0, 2.0, 3.0])
-def test_a_coarse_patch_has_less_detail_and_its_object_in_the_same_place(factor):
+def test_a_downsampled_patch_has_less_detail_and_its_object_in_the_same_place(factor):
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (2, 60, 60, 3), dtype=np.uint8)
-    found = coarsen(noise, factor)
-    assert found.shape == noise.shape
+    less = downsample(noise, factor)
+    assert less.shape == noise.shape
     if factor == 1:
-        np.testing.assert_array_equal(found, noise)
+        np.testing.assert_array_equal(less, noise)
     else:
-        assert found.std() < 0.75 * noise.std() / (factor - 1)
+        assert less.std() < 0.75 * noise.std() / (factor - 1)
     square = np.zeros((1, 60, 60, 3), np.uint8)
     square[0, 20:40, 10:30] = 200
-    across = coarsen(square, factor)[0, ..., 0].astype(float)
+    across = downsample(square, factor)[0, ..., 0].astype(float)
     rows, columns = np.indices(across.shape)
     middle = (np.sum(rows * across) / across.sum(), np.sum(columns * across) / across.sum())
     np.testing.assert_allclose(middle, (29.5, 19.5), atol=0.1)
 
 
-def test_coarse_clips_are_coarse_in_all_frames(rectangles):
+def test_downsampled_clips_are_so_in_all_frames(rectangles):
     config = configure(coarse=0.0)
-    fine, coarse = (
+    fine, downsampled = (
         sample_clip(rectangles(1), c, rng=np.random.default_rng(3)) for c in (config, configure(coarse=1.0))
     )
-    detail = lambda clip: np.abs(np.diff(clip.patches.astype(int), axis=2)).max(axis=(1, 2, 3))  # noqa: E731
-    np.testing.assert_array_equal(fine.boxes_cxcywh, coarse.boxes_cxcywh)
-    assert np.all(detail(coarse) <= detail(fine))
-    assert np.mean(detail(coarse)) < 0.9 * np.mean(detail(fine))
+
+    def detail(clip):
+        return np.abs(np.diff(clip.patches.astype(int), axis=2)).max(axis=(1, 2, 3))
+
+    np.testing.assert_array_equal(fine.boxes_cxcywh, downsampled.boxes_cxcywh)
+    assert np.all(detail(downsampled) <= detail(fine))
+    assert np.mean(detail(downsampled)) < 0.9 * np.mean(detail(fine))
 
 
 def test_a_box_beside_its_image_is_not_learned_from(rectangles):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -34,8 +35,7 @@ def sequences():
 
 def pool(patches):
     """A trunk in NumPy: means over squares, at two scales."""
-    at = lambda k: patches.reshape(len(patches), 64 // k, k, 64 // k, k, 3).mean(axis=(2, 4)) / 256  # noqa: E731
-    return [at(16), at(32)]
+    return [patches.reshape(-1, 64 // k, k, 64 // k, k, 3).mean(axis=(2, 4)) / 256 for k in (16, 32)]
 
 
 def describe(config=CONFIG, seed=5, data="d" * 64, trunk="t" * 64):
@@ -237,8 +237,7 @@ def test_features_that_are_too_large(sequences, tmp_path):
 
 
 def test_full_disk(sequences, tmp_path, monkeypatch):
-    usage = lambda folder: type("Usage", (), {"free": 10})()  # noqa: E731
-    monkeypatch.setattr(features.shutil, "disk_usage", usage)
+    monkeypatch.setattr(features.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10))
     with pytest.raises(DataError, match="6 more clips should fit"):
         fill(tmp_path, sequences)
 

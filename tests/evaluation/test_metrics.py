@@ -21,11 +21,11 @@ def case(request: pytest.FixtureRequest) -> dict[str, np.ndarray]:
 def test_rows_agree_with_got10k(case: dict[str, np.ndarray]) -> None:
     frames = metrics.has_box(case["true"])
     predicted = np.concatenate([case["true"][:1], case["predicted"][1:]])
-    overlap = metrics.overlap_xywh(predicted, case["true"])
+    iou = metrics.iou_xywh(predicted, case["true"])
     error = metrics.centre_error_px(predicted, case["true"])
-    np.testing.assert_allclose(overlap[frames], case["overlap"][frames], atol=1e-12)
+    np.testing.assert_allclose(iou[frames], case["overlap"][frames], atol=1e-12)
     np.testing.assert_allclose(error[frames], case["error"][frames], atol=1e-9)
-    assert overlap[frames].min() < 0.4 < 0.7 < overlap[frames][1:].max()
+    assert iou[frames].min() < 0.4 < 0.7 < iou[frames][1:].max()
 
 
 def test_curves_agree_with_got10k(case: dict[str, np.ndarray]) -> None:
@@ -48,10 +48,10 @@ def test_confined_boxes_matter(case: dict[str, np.ndarray]) -> None:
     assert not np.allclose(case["free"], case["confined"], atol=1e-3)
 
 
-def test_overlap_by_hand() -> None:
+def test_iou_by_hand() -> None:
     a = np.array([[0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 4, 4], [5, 5, 0, 0]])
     b = np.array([[0, 0, 10, 10], [5, 0, 10, 10], [20, 0, 5, 5], [1, 1, 2, 2], [5, 5, 0, 0]])
-    np.testing.assert_allclose(metrics.overlap_xywh(a, b), [1, 1 / 3, 0, 1 / 4, 0], atol=1e-12)
+    np.testing.assert_allclose(metrics.iou_xywh(a, b), [1, 1 / 3, 0, 1 / 4, 0], atol=1e-12)
 
 
 def test_normalised_precision_by_hand() -> None:
@@ -69,7 +69,7 @@ def test_normalised_precision_by_hand() -> None:
 def test_perfect_and_lost() -> None:
     true = np.tile([[10.0, 10.0, 20.0, 20.0]], (5, 1))
     perfect = metrics.score(true, true)
-    assert perfect.auc == pytest.approx(20 / 21)  # no overlap is above 1
+    assert perfect.auc == pytest.approx(20 / 21)  # no IoU is above 1
     assert (perfect.precision20, perfect.normalised_auc, perfect.ao, perfect.sr75) == pytest.approx((1, 1, 1, 1))
     lost = metrics.score(true + np.array([500, 0, 0, 0]), true)
     assert lost.auc == pytest.approx(20 / 21 / 5)  # the first frame is given

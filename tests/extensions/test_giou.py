@@ -44,7 +44,7 @@ def test_the_term_is_zero_for_the_true_boxes_only():
 
     @jax.jit
     def term(deltas):
-        return giou_term(Predictions(nothing, deltas, anchors), samples, choose=lambda overlaps: chosen)
+        return giou_term(Predictions(nothing, deltas, anchors), samples, choose=lambda ious: chosen)
 
     exact = encode(true[:, None, None], anchors[None])
     far = exact.at[..., 0].add(5.0)  # five widths away: nothing overlaps

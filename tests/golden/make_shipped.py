@@ -38,11 +38,14 @@ compiled = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 
 
 
 def draw(seed: int, height: int, width: int) -> np.ndarray:
-    """A smooth colour picture, (height, width, 3) uint8: a coarse random one between its points, in whole numbers."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (height // 16 + 2, width // 16 + 2, 3))
+    """A smooth colour picture, (height, width, 3) uint8: a small random one upsampled, in whole numbers."""
+    small = np.random.default_rng(seed).integers(0, 256, (height // 16 + 2, width // 16 + 2, 3))
     rows, columns = np.arange(height), np.arange(width)
     r, c = (rows % 16)[:, None, None], (columns % 16)[None, :, None]
-    at = lambda i, j: coarse[rows[:, None] // 16 + i, columns[None] // 16 + j]  # noqa: E731
+
+    def at(i: int, j: int) -> np.ndarray:
+        return small[rows[:, None] // 16 + i, columns[None] // 16 + j]
+
     total = (16 - r) * ((16 - c) * at(0, 0) + c * at(0, 1)) + r * ((16 - c) * at(1, 0) + c * at(1, 1))
     return (total // 256).astype(np.uint8)
 

@@ -153,7 +153,9 @@ def test_a_part_whose_rate_is_zero_is_held(config, backbone, learned, batch):
     held = dataclasses.replace(config, meta=dataclasses.replace(config.meta, neck_rate=0.0, lambda_rate=0.0))
 
     def gradient(config):
-        loss = lambda learned: clip_meta_loss(learned, *clip(batch, 0), backbone, config, key=jax.random.key(3))  # noqa: E731
+        def loss(learned):
+            return clip_meta_loss(learned, *clip(batch, 0), backbone, config, key=jax.random.key(3))
+
         return jax.jit(jax.grad(loss, has_aux=True))(learned)[0]
 
     some, everything = gradient(held), gradient(config)

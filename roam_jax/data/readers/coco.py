@@ -47,11 +47,11 @@ def read_coco(
         sequences = []
         for note in content["annotations"]:
             image = images[note["image_id"]]
-            wanted = not note.get("iscrowd", 0) and (not main_only or note.get("main", 0) == 1)
+            usable = not note.get("iscrowd", 0) and (not main_only or note.get("main", 0) == 1)
             box = usable_box(image, note["bbox"], min_side_px, max_aspect, max_extent)
-            if wanted and (fault := fault_of_box(image, note["bbox"])):
+            if usable and (fault := fault_of_box(image, note["bbox"])):
                 tree.remark(f"{path}: the box of annotation {note['id']} should {fault}")
-            if wanted and box is not None:
+            if usable and box is not None:
                 name = f"{Path(image['file_name']).stem}_{note['id']}"
                 frames = ImageFiles(FolderPaths(folder, [image["file_name"]]))
                 sequences.append(Sequence(name, frames, box, source, still=True))

@@ -69,11 +69,11 @@ def read_lasot(
         attributes = read_attributes(tree, notes, LASOT_ATTRIBUTES)
         yield pair(folder.name, pictures, boxes, text, source, visible=visible, labels=labels, attributes=attributes)
 
-    wanted = _names_of(tree, split)
+    in_split = _names_of(tree, split)
     folders = sorted(_find(tree, tree.root, DEPTH), key=lambda folder: natural(folder.name))
     if not folders:
         raise DataError(f"{tree.root} should hold CLASS/CLASS-N/groundtruth.txt, but there is no such folder")
-    return tree.each(read, [folder for folder in folders if wanted(folder.name)])
+    return tree.each(read, [folder for folder in folders if in_split(folder.name)])
 
 
 def natural(name: str) -> tuple[str, int]:

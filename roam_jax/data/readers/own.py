@@ -46,9 +46,9 @@ class VideoFrames(Frames):
         Raises:
             DataError: the file cannot be decoded or ends too early.
         """
-        wanted, last = set(indices), max(indices)
+        needed, last = set(indices), max(indices)
         decoded = enumerate(itertools.islice(self._decode(), last + 1))
-        pictures = {index: frame.to_ndarray(format="rgb24") for index, frame in decoded if index in wanted}
+        pictures = {index: frame.to_ndarray(format="rgb24") for index, frame in decoded if index in needed}
         self._check_end(last in pictures)
         return [pictures[index] for index in indices]
 
