@@ -134,7 +134,7 @@ def time_trunk(trainer: Trainer, batch: ClipBatch, trunk: Any, repeats: int) -> 
     """The features of a batch; also the features."""
 
     def extract() -> list[tuple[Any, ...]]:
-        return [levels for levels, _, _ in trainer.micro_batches(batch)]
+        return [levels for levels, *_ in trainer.micro_batches(batch)]
 
     seconds = time_median(extract, repeats)
     parts = zip(*extract(), strict=True)
@@ -145,7 +145,9 @@ def time_trunk(trainer: Trainer, batch: ClipBatch, trunk: Any, repeats: int) -> 
 
     micro = np.concatenate(batch.patches[: trainer.config.meta.micro_batch])
     flops = batch.patches.shape[0] * batch.patches.shape[1] * count_flops(one, trunk, batch.patches[0, :1])
-    return Part(seconds, flops, temporary_bytes(one, trunk, micro)), FeatureBatch(tuple(levels), batch.boxes_cxcywh)
+    return Part(seconds, flops, temporary_bytes(one, trunk, micro)), FeatureBatch(
+        tuple(levels), batch.boxes_cxcywh, batch.visible
+    )
 
 
 def time_updates(trainer: Trainer, batch: FeatureBatch, learned: Params, repeats: int) -> Part:
@@ -153,12 +155,12 @@ def time_updates(trainer: Trainer, batch: FeatureBatch, learned: Params, repeats
     replicated, config = trainer.replicate(learned), trainer.config
     seconds = time_median(lambda: trainer.gradient(replicated, 0, batch), repeats)
 
-    def gradient(learned: Params, levels: Any, boxes: jax.Array, keys: jax.Array) -> Any:
-        return meta_gradient(learned, levels, boxes, trainer.backbone, config, keys=keys)
+    def gradient(learned: Params, levels: Any, boxes: jax.Array, visible: jax.Array, keys: jax.Array) -> Any:
+        return meta_gradient(learned, levels, boxes, visible, trainer.backbone, config, keys=keys)
 
     def arguments(clips: int) -> tuple[Any, ...]:
-        levels, boxes = jax.tree.map(lambda x: np.asarray(x[:clips], np.float32), tuple(batch))
-        return learned, levels, boxes, jax.random.split(jax.random.key(0), clips)
+        levels, boxes, visible = jax.tree.map(lambda x: np.asarray(x[:clips], np.float32), tuple(batch))
+        return learned, levels, boxes, visible, jax.random.split(jax.random.key(0), clips)
 
     flops = len(batch.boxes_cxcywh) * count_flops(gradient, *arguments(1))
     return Part(seconds, flops, temporary_bytes(gradient, *arguments(config.meta.micro_batch)))

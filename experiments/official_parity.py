@@ -157,7 +157,7 @@ class Pooled(NamedTuple):
     def flat(self) -> Samples:
         """All samples, one after the other."""
         boxes = flatten(self.boxes_cxcywh)
-        return Samples(flatten(self.features), flatten(self.labels), boxes, jnp.ones(len(boxes)))
+        return Samples(flatten(self.features), flatten(self.labels), boxes, jnp.ones(len(boxes)), jnp.ones(len(boxes)))
 
 
 def flatten(x: Array | np.ndarray) -> Array:

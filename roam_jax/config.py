@@ -195,6 +195,17 @@ class ClipsConfig:
     """probability that a frame is blurred (ours)"""
     coarse: Annotated[float, FRACTION] = 0.0
     """probability that a clip has a lower resolution, as that of a small object (ours)"""
+    lookalikes: Annotated[float, FRACTION] = 0.0
+    """probability that a clip has copies of the object or other objects beside it (ours)"""
+    occlusion: Annotated[float, FRACTION] = 0.0
+    """probability that something passes in front of the object in a clip (ours)"""
+    absent: Annotated[float, FRACTION] = 0.0
+    """probability that a later frame shows another place or picture, without the object (ours)"""
+    jump: Annotated[float, FRACTION] = 0.0
+    """probability that a later frame has the object further from the patch centre than `shift` and twice as much
+    changed in size, as after a cut or in fast motion (ours)"""
+    still_motion: Annotated[float, Range(0, 2)] = 0.0
+    """strength of the smooth zoom, rotation, perspective, blur, light, resolution and compression of stills (ours)"""
 
 
 @dataclass(frozen=True)

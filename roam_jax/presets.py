@@ -52,7 +52,10 @@ def lite() -> Config:
             tau=10, steps=1, memory=10, step_samples=10, first_samples=9, penalty=0.3, size_rate=0.37, vote=5.0,
             motion_sigma=0.8,
         ),
-        clips=ClipsConfig(shift=0.36, scale=0.25, stretch=0.12, max_stride=6, coarse=0.1),
+        clips=ClipsConfig(
+            shift=0.36, scale=0.25, stretch=0.12, max_stride=6, coarse=0.1, lookalikes=0.3,
+            occlusion=0.25, absent=0.03, jump=0.03, still_motion=1.0,
+        ),
         unroll=UnrollConfig(
             updates=1, look_ahead=10, tests=6, first_samples=5, box_noise=0.06, kappa_cf=0.5, kappa_reg=0.4,
             scale_first=False,

@@ -31,7 +31,7 @@ from roam_jax.errors import UsageError, usage_errors
 from roam_jax.extras import require
 
 PROGRAM = "python -m roam_jax.train"
-RESUMABLE = {"resume", "steps", "data", "cache", "track", "devices", "coordinator", "processes", "process"}
+RESUMABLE = {"resume", "steps", "data", "cache", "cutouts", "track", "devices", "coordinator", "processes", "process"}
 """options that may be given with --resume; all others are the run's own"""
 
 
@@ -72,6 +72,8 @@ class TrainArgs:
     """compute the trunk's features of --cache-clips random clips once, keep them there, and learn from these only"""
     cache_clips: Annotated[int, option("N")] = 1000
     """clips in the cache"""
+    cutouts: Annotated[str, option("DIR")] = ""
+    """objects without background, .png or .webp files, that clips.lookalikes and clips.occlusion paste into clips"""
     track: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("LAYOUT:ROOT")] = ()
     """sequences that every validation measures the success AUC of the tracker on, repeatable"""
     track_frames: Annotated[int, option("N")] = 0

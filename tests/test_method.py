@@ -168,7 +168,7 @@ def test_the_forms_of_the_loss(form, counts, loss):
     np.testing.assert_array_equal(jnp.sum(chosen, axis=(1, 2)), counts)
     ones = jnp.ones((2, 4, 4))
     predictions = Predictions(0.6 * ones, jnp.zeros((2, 4, 4, 4)), jnp.ones((4, 4, 4)))
-    samples = Samples(ones[..., None], ones, jnp.ones((2, 4)), jnp.ones(2))
+    samples = Samples(ones[..., None], ones, jnp.ones((2, 4)), jnp.ones(2), jnp.ones(2))
     assert float(terms["response"](predictions, samples)) == pytest.approx(loss, rel=1e-5)
 
 

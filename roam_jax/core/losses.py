@@ -20,7 +20,7 @@ from roam_jax.core.samples import Samples
 Term = Callable[[Predictions, Samples], Float[Array, ""]]
 """a part of L, averaged over the samples"""
 ChooseAnchors = Callable[[Float[Array, "n m m"]], Float[Array, "n m m"]]
-"""weights of the anchors that the box term is taken over, from their IoU with the object; -1 in empty samples"""
+"""weights of the anchors that the box term is taken over, from their IoU with the object; -1 where there is none"""
 
 
 class Loss(NamedTuple):
@@ -64,9 +64,12 @@ def measure_terms(theta: Theta, samples: Samples, phi: Float[Array, "2"], loss: 
 
 
 def response_l2(predictions: Predictions, samples: Samples) -> Float[Array, ""]:
-    """First term of Eq. 7 (paper): squared error over the squared norm of the label, so that 1 is an empty response."""
+    """First term of Eq. 7 (paper): squared error over the squared norm of the label, so that 1 is an empty response.
+
+    The norm is that of the labels of all samples, also where the object cannot be seen.
+    """
     weights = samples.weights[:, None, None]
-    error = predictions.response - samples.labels
+    error = predictions.response - samples.targets
     return jnp.sum(weights * error**2) / jnp.maximum(jnp.sum(weights * samples.labels**2), 1e-6)
 
 
@@ -75,9 +78,9 @@ def masked_response_l2(predictions: Predictions, samples: Samples, *, ignore_bel
 
     Cells with an error below `ignore_below` do not count.
     """
-    error = predictions.response - samples.labels
+    error = predictions.response - samples.targets
     counts = jnp.where(jnp.abs(error) >= ignore_below, samples.weights[:, None, None], 0.0)
-    return jnp.sum(counts * jnp.exp(samples.labels) * error**2) / (jnp.sum(counts) + 1.0)
+    return jnp.sum(counts * jnp.exp(samples.targets) * error**2) / (jnp.sum(counts) + 1.0)
 
 
 def box_smooth_l1(predictions: Predictions, samples: Samples, *, choose: ChooseAnchors) -> Float[Array, ""]:
@@ -96,7 +99,7 @@ def smooth_l1(x: Float[Array, "*a"]) -> Float[Array, "*a"]:
 def near_anchors(anchors: Float[Array, "m m 4"], samples: Samples, choose: ChooseAnchors) -> Float[Array, "n m m"]:
     """Weights of the anchors near the object, of which a box term is the mean."""
     overlaps = iou(anchors[None], samples.boxes_cxcywh[:, None, None])
-    return choose(jnp.where(samples.weights[:, None, None] > 0, overlaps, -1.0))
+    return choose(jnp.where((samples.weights * samples.visible)[:, None, None] > 0, overlaps, -1.0))
 
 
 def anchors_above_half(overlaps: Float[Array, "n m m"]) -> Float[Array, "n m m"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from roam_jax.core.labels import label_of_box
 from roam_jax.core.model import Geometry
@@ -23,12 +23,25 @@ class Samples(NamedTuple):
     """boxes B, patch pixels from the patch centre"""
     weights: Float[Array, "n"]
     """1 for a sample that counts, 0 for an empty place"""
+    visible: Float[Array, "n"]
+    """1 where the object can be seen; 0 where the response shall be zero instead of M, and B says nothing (ours)"""
+
+    @property
+    def targets(self) -> Float[Array, "n m m"]:
+        """What the response shall be: M where the object can be seen."""
+        return self.visible[..., None, None] * self.labels
 
 
-def make_samples(features: Float[Array, "n m m c"], boxes_cxcywh: Float[Array, "n 4"], geometry: Geometry) -> Samples:
-    """Updating samples with the label maps that belong to the boxes, all of weight 1."""
+def make_samples(
+    features: Float[Array, "n m m c"],
+    boxes_cxcywh: Float[Array, "n 4"],
+    geometry: Geometry,
+    visible: Bool[Array, "n"] | None = None,
+) -> Samples:
+    """Updating samples with the label maps that belong to the boxes, all of weight 1; by default all visible."""
     labels = label_of_box(boxes_cxcywh, geometry.map_size, geometry.stride, geometry.alpha)
-    return Samples(features, labels, boxes_cxcywh, jnp.ones(boxes_cxcywh.shape[:1]))
+    ones = jnp.ones(boxes_cxcywh.shape[:1])
+    return Samples(features, labels, boxes_cxcywh, ones, ones if visible is None else visible.astype(jnp.float32))
 
 
 def filter_size_of(box_wh_patch: Float[Array, "*b 2"], geometry: Geometry) -> Float[Array, "*b 2"]:

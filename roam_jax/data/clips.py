@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from roam_jax.config import ClipsConfig, Config
+from roam_jax.data.distract import LEAST_VISIBLE, Material, Scene, add_lookalikes, add_occluder, look_elsewhere
+from roam_jax.data.motion import View, compress, film, take_view, warp_box
 from roam_jax.data.sequences import DataError, Sequence, outside_image
 from roam_jax.patches.crop import FILL_RGB, crop_host
 from roam_jax.patches.geometry import roi_side
@@ -25,6 +27,9 @@ BLUR_LENGTHS_PATCH = (3, 9)
 """shortest and longest motion blur"""
 MOST_DOWNSAMPLED = 3.0
 """how much smaller than in its picture the object of a clip may look at the most"""
+FARTHEST_SHIFT = 0.45
+"""largest shift after a jump over the patch side: most of the object is still in the patch"""
+NOTHING = Material()
 
 
 class Clip(NamedTuple):
@@ -34,6 +39,8 @@ class Clip(NamedTuple):
     """RGB"""
     boxes_cxcywh: Float32[np.ndarray, "n 4"]
     """relative to the patch centre, patch pixels"""
+    visible: Bool[np.ndarray, " n"]
+    """the object can be seen"""
 
 
 class Windows(NamedTuple):
@@ -47,10 +54,11 @@ class Windows(NamedTuple):
     """the object, relative to the patch centre, patch pixels"""
 
 
-def sample_clip(sequence: Sequence, config: Config, *, rng: np.random.Generator) -> Clip:
+def sample_clip(sequence: Sequence, config: Config, material: Material = NOTHING, *, rng: np.random.Generator) -> Clip:
     """Random clip of a sequence: all pairs of `model.aspects` on its first frame, then T times look-ahead frames.
 
-    Frames whose box lies outside of their image altogether are left out.
+    Frames whose box lies outside of their image altogether are left out. What makes a clip hard is taken from
+    `material`, as `config.clips` says.
 
     Raises:
         DataError: the object is visible in no frame, or a frame cannot be read.
@@ -74,15 +82,44 @@ def sample_clip(sequence: Sequence, config: Config, *, rng: np.random.Generator)
     zooms = np.concatenate([first, random_zooms(t, later, rng=rng)])
     shifts = np.zeros((len(zooms), 2))
     shifts[len(first) :] = rng.uniform(-t.shift, t.shift, (later, 2)) * m.patch_size
+    if t.jump:
+        jumps = len(first) + np.flatnonzero(rng.random(later) < t.jump)
+        shifts[jumps] = far_shifts(t.shift, len(jumps), rng=rng) * m.patch_size
+        zooms[jumps] **= 2
     frames = np.concatenate([np.zeros(len(first), int), np.arange(1, later + 1)])
+    shown = [images[frame] for frame in frames]
 
     windows = place_windows(boxes[frames], zooms, shifts, m.roi_scale, m.patch_size)
-    crops = zip(frames, windows.centers_xy, windows.sizes_wh_px, strict=True)
-    patches = np.stack([crop_host(images[frame], center, size, m.patch_size) for frame, center, size in crops])
+    seen = np.ones(len(frames))
+    if t.absent:
+        for i in len(first) + np.flatnonzero(rng.random(later) < t.absent):
+            size = windows.sizes_wh_px[i]
+            if elsewhere := look_elsewhere(sequence, shown[i], boxes[frames[i]], size, material, rng=rng):
+                shown[i], windows.centers_xy[i], windows.sizes_wh_px[i] = elsewhere
+                seen[i] = 0
+    crops = zip(shown, windows.centers_xy, windows.sizes_wh_px, strict=True)
+    patches = np.stack([crop_host(image, center, size, m.patch_size) for image, center, size in crops])
+    views = film(later, t.still_motion, rng=rng) if sequence.still and t.still_motion else []
+    outside_view: dict[int, Bool[np.ndarray, "p p"]] = {}
+    for i, view in enumerate(views, len(first)):
+        patches[i], outside_view[i] = take_view(
+            shown[i], windows.centers_xy[i], windows.sizes_wh_px[i], windows.boxes_cxcywh[i], view.warp, m.patch_size
+        )
+        windows.boxes_cxcywh[i] = warp_box(windows.boxes_cxcywh[i], view.warp, m.patch_size)
+    scene = Scene(patches, windows.boxes_cxcywh, m.patch_size / windows.sizes_wh_px, seen, len(first))
+    if t.lookalikes and rng.random() < t.lookalikes:
+        add_lookalikes(scene, sequence, material, rng=rng)
+    if t.occlusion and rng.random() < t.occlusion:
+        add_occluder(scene, sequence, material, rng=rng)
     patches = augment(patches, t, len(first), sequence.still, rng=rng)
-    for patch, frame, center, size in zip(patches, frames, windows.centers_xy, windows.sizes_wh_px, strict=True):
-        fill_outside(patch, images[frame].shape, center, size)
-    clip = Clip(patches, windows.boxes_cxcywh)
+    for i, view in enumerate(views, len(first)):
+        patches[i] = degrade(patches[i], view)
+    for i, (image, center, size) in enumerate(zip(shown, windows.centers_xy, windows.sizes_wh_px, strict=True)):
+        if i in outside_view:
+            patches[i][outside_view[i]] = FILL_RGB
+        else:
+            fill_outside(patches[i], image.shape, center, size)
+    clip = Clip(patches, windows.boxes_cxcywh, seen >= LEAST_VISIBLE)
     return hflip(clip) if rng.random() < t.flip else clip
 
 
@@ -114,6 +151,14 @@ def random_zooms(config: ClipsConfig, count: int, *, rng: np.random.Generator) -
     scale = rng.uniform(-config.scale, config.scale, count)
     stretch = rng.uniform(-config.stretch, config.stretch, count)
     return np.exp(np.stack([scale + stretch, scale - stretch], axis=1))
+
+
+def far_shifts(nearest: float, count: int, *, rng: np.random.Generator) -> Float64[np.ndarray, "n 2"]:
+    """Random shifts over the patch side of which one coordinate is larger than `nearest`."""
+    shifts = rng.uniform(-FARTHEST_SHIFT, FARTHEST_SHIFT, (count, 2))
+    far = rng.uniform(min(nearest, FARTHEST_SHIFT), FARTHEST_SHIFT, count) * rng.choice([-1, 1], count)
+    shifts[np.arange(count), rng.integers(0, 2, count)] = far
+    return shifts
 
 
 def place_windows(
@@ -155,7 +200,9 @@ def fill_outside(
 
 def hflip(clip: Clip) -> Clip:
     """The clip with left and right exchanged."""
-    return Clip(clip.patches[:, :, ::-1], clip.boxes_cxcywh * np.array([-1, 1, 1, 1], np.float32))
+    return clip._replace(
+        patches=clip.patches[:, :, ::-1], boxes_cxcywh=clip.boxes_cxcywh * np.array([-1, 1, 1, 1], np.float32)
+    )
 
 
 def augment(
@@ -199,6 +246,16 @@ def downsample(patches: UInt8[np.ndarray, "n p p 3"], factor: float) -> UInt8[np
     return np.stack([
         cv2.resize(cv2.resize(patch, small, interpolation=cv2.INTER_AREA), (side, side)) for patch in patches
     ])  # fmt: skip
+
+
+def degrade(patch: UInt8[np.ndarray, "p p 3"], view: View) -> UInt8[np.ndarray, "p p 3"]:
+    """A patch with the blur, resolution, light and compression of a view."""
+    if view.blur_patch > 1:
+        kernel = motion_kernel(view.blur_patch, view.blur_angle)
+        patch = cv2.filter2D(patch, -1, kernel, borderType=cv2.BORDER_REPLICATE)
+    if view.downsampled > 1:
+        patch = downsample(patch[None], view.downsampled)[0]
+    return compress(cv2.convertScaleAbs(patch, alpha=view.light), view.quality)
 
 
 def colour_matrix(brightness: float, contrast: float, saturation: float, grey: float) -> Float64[np.ndarray, "3 4"]:

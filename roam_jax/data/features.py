@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float16, Float32, UInt8
+from jaxtyping import Bool, Float16, Float32, UInt8
 
 from roam_jax.backbones import Backbone
 from roam_jax.config import Config
@@ -32,7 +32,7 @@ from roam_jax.data.sequences import DataError, Sequence
 from roam_jax.data.skipped import Skipped
 
 MANIFEST = "manifest.json"
-VERSION = 2
+VERSION = 3
 
 Extract = Callable[[UInt8[np.ndarray, "n p p 3"]], Indexable[Any]]
 """RGB patches -> the trunk's levels, each (n, height, width, channels), finest first"""
@@ -45,6 +45,12 @@ class FeatureBatch(NamedTuple):
     """finest level first"""
     boxes_cxcywh: Float32[np.ndarray, "b n 4"]
     """relative to the patch centre, patch pixels"""
+    visible: Bool[np.ndarray, "b n"]
+    """the object can be seen"""
+
+
+Row = tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]
+"""levels, boxes and visibility of one clip"""
 
 
 def make_extract(backbone: Backbone, trunk: Any) -> Extract:
@@ -85,6 +91,7 @@ def cache_features(
     weights: Mapping[str, float] | None = None,
     process: tuple[int, int] = (0, 1),
     skipped: Skipped | None = None,
+    cutouts: Indexable[UInt8[np.ndarray, "h w 4"]] = (),
     n_threads: int = 2,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> None:
@@ -102,6 +109,7 @@ def cache_features(
         weights: share of each source, as in `make_pipeline`.
         process: (index, count) of the processes that share the work and the folder; this one computes every count-th.
         skipped: as in `make_pipeline`.
+        cutouts: as in `make_pipeline`.
         n_threads: clips that are computed at once, and threads that read and crop.
         progress: wraps the numbers of the missing clips, as `tqdm` does.
 
@@ -125,14 +133,14 @@ def cache_features(
     step = missing[0] // count
     batches = make_pipeline(
         sequences, config, seed=manifest["seed"], weights=weights, start_step=step, n_threads=n_threads,
-        process=process, skipped=skipped,
+        process=process, skipped=skipped, cutouts=cutouts,
     )  # fmt: skip
     numbers = range(step * count + index, clips, count)
     needed = set(missing)
     new = ((number, batch) for number, batch in zip(numbers, batches, strict=False) if number in needed)
 
     def compute(number: int, batch: ClipBatch) -> None:
-        _write_clip(_clip_file(folder, number), extract(batch.patches[0]), batch.boxes_cxcywh[0])
+        _write_clip(_clip_file(folder, number), extract(batch.patches[0]), batch.boxes_cxcywh[0], batch.visible[0])
 
     workers = max(n_threads, 1)
     jobs: deque[Future[None]] = deque()
@@ -186,15 +194,15 @@ def cached_batches(
     first = len(config.model.aspects) ** 2
     rows = batch // count
 
-    def read_row(row: int) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    def read_row(row: int) -> Row:
         epoch, place = divmod(row, clips)
         rng = np.random.default_rng((seed, 1, row))
         later = np.sort(rng.choice(held, config.unroll.clip_frames, replace=False))
         frames = np.concatenate([np.arange(first), first + later])
-        levels, boxes = _read_clip(_clip_file(folder, int(_order(seed, epoch, clips)[place])))
+        levels, boxes, visible = _read_clip(_clip_file(folder, int(_order(seed, epoch, clips)[place])))
         if len(frames) == len(boxes):
-            return levels, boxes
-        return tuple(level[frames] for level in levels), boxes[frames]
+            return levels, boxes, visible
+        return tuple(level[frames] for level in levels), boxes[frames], visible[frames]
 
     mine = (step * batch + index * rows + row for step in itertools.count(start_step) for row in range(rows))
     return _stack_rows(mine, read_row, rows, n_threads)
@@ -216,9 +224,11 @@ def _stack_rows(numbers: Iterator[int], read_row: Callable[[int], Any], rows: in
             pool.shutdown(cancel_futures=True)
 
 
-def _stack(rows: list[tuple[tuple[np.ndarray, ...], np.ndarray]]) -> FeatureBatch:
-    levels, boxes = zip(*rows, strict=True)
-    return FeatureBatch(tuple(np.stack(level) for level in zip(*levels, strict=True)), np.stack(boxes))
+def _stack(rows: list[Row]) -> FeatureBatch:
+    levels, boxes, visible = zip(*rows, strict=True)
+    return FeatureBatch(
+        tuple(np.stack(level) for level in zip(*levels, strict=True)), np.stack(boxes), np.stack(visible)
+    )
 
 
 @lru_cache(maxsize=4)
@@ -230,23 +240,23 @@ def _clip_file(folder: Path, number: int) -> Path:
     return folder / f"{number:06d}.npz"
 
 
-def _write_clip(path: Path, levels: Indexable[Any], boxes_cxcywh: np.ndarray) -> None:
+def _write_clip(path: Path, levels: Indexable[Any], boxes_cxcywh: np.ndarray, visible: np.ndarray) -> None:
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is found
         arrays = {f"level{index}": np.asarray(level).astype(np.float16) for index, level in enumerate(levels)}
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise DataError(f"features should be finite in half precision, but those of clip {path.stem} are not")
     partial = path.with_suffix(".partial")
     with partial.open("wb") as stream:
-        np.savez(stream, boxes_cxcywh=boxes_cxcywh, **arrays)  # type: ignore[arg-type]
+        np.savez(stream, boxes_cxcywh=boxes_cxcywh, visible=visible, **arrays)  # type: ignore[arg-type]
     os.replace(partial, path)
 
 
-def _read_clip(path: Path) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """Levels and boxes; the zip format's checksums are verified on the way."""
+def _read_clip(path: Path) -> Row:
+    """One file; the zip format's checksums are verified on the way."""
     try:
         with np.load(path) as arrays:
-            levels = tuple(arrays[f"level{index}"] for index in range(len(arrays.files) - 1))
-            return levels, arrays["boxes_cxcywh"]
+            levels = tuple(arrays[f"level{index}"] for index in range(len(arrays.files) - 2))
+            return levels, arrays["boxes_cxcywh"], arrays["visible"]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} should be a cached clip, but it cannot be read: remove it and cache again") from error
 

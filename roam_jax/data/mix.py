@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
 from roam_jax.data.layouts import read_layout
 from roam_jax.data.sequences import DataError, Sequence, digest_sequences, group_by_source, name_sources
 from roam_jax.data.skipped import Entry, restore
@@ -55,6 +59,8 @@ class Mix(NamedTuple):
     """SHA-256 of names, boxes, frame counts, sides and weights; the pictures are not looked at"""
     listed: ListOf[ListOf[Sequence]] = ()
     """sequences of each data set, both sides, in their order; see `Skipped`"""
+    cutouts: ListOf[UInt8[np.ndarray, "h w 4"]] = ()
+    """objects without background, see `with_cutouts`"""
 
 
 def parse_source(text: str) -> Source:
@@ -125,6 +131,35 @@ def load_mix(sources: Iterable[Source], *, hold_out: float, seed: int, skipped: 
     weights = {name: share / total for name, share in shares.items()}
     parts = (digest_sequences(train), digest_sequences(held_out), sorted(weights.items()))
     return Mix(train, held_out, weights, hashlib.sha256(repr(parts).encode()).hexdigest(), listed)
+
+
+def with_cutouts(mix: Mix, folder: Path | str) -> Mix:
+    """The mix with the cut-outs of a folder, on which its digest depends then.
+
+    Raises:
+        DataError: as from `read_cutouts`.
+    """
+    cutouts, digest = read_cutouts(folder)
+    return mix._replace(cutouts=cutouts, digest=hashlib.sha256(repr((mix.digest, digest)).encode()).hexdigest())
+
+
+def read_cutouts(folder: Path | str) -> tuple[list[UInt8[np.ndarray, "h w 4"]], str]:
+    """Objects without their background, from all .png and .webp files of a folder; and the SHA-256 of the files.
+
+    Raises:
+        DataError: no such files, or one that cannot be read or has no opacity.
+    """
+    state, cutouts = hashlib.sha256(), []
+    for path in sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in (".png", ".webp")):
+        data = path.read_bytes()
+        state.update(data)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+        if image is None or image.ndim != 3 or image.shape[2] != 4 or image.dtype != np.uint8:
+            raise DataError(f"{path} should be a picture with RGB and opacity of 8 bits, but is not")
+        cutouts.append(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA))
+    if not cutouts:
+        raise DataError(f"{folder} should hold cut-outs as .png or .webp files, but there are none")
+    return cutouts, state.hexdigest()
 
 
 def whole_name(sequence: Sequence) -> str:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Sequence as ListOf
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from roam_jax.config import Config
 from roam_jax.data.clips import Clip, sample_clip
+from roam_jax.data.distract import Material
 from roam_jax.data.sequences import DataError, Sequence, group_by_source
 from roam_jax.data.skipped import Skipped
 from roam_jax.extras import require
@@ -34,6 +36,8 @@ class ClipBatch(NamedTuple):
     """RGB"""
     boxes_cxcywh: Float32[np.ndarray, "b n 4"]
     """relative to the patch centre, patch pixels"""
+    visible: Bool[np.ndarray, "b n"]
+    """the object can be seen"""
 
 
 class Draw(NamedTuple):
@@ -55,6 +59,7 @@ def make_pipeline(
     n_threads: int = 2,
     process: tuple[int, int] = (0, 1),
     skipped: Skipped | None = None,
+    cutouts: ListOf[UInt8[np.ndarray, "h w 4"]] = (),
 ) -> Iterator[ClipBatch]:
     """Endless batches of `config.meta.batch` clips, from step `start_step` on.
 
@@ -72,6 +77,7 @@ def make_pipeline(
         process: (index, count) of the processes that share a batch; this one gets the rows from
             index * batch / count on.
         skipped: sequences that are left out, which grows; by default none may be.
+        cutouts: objects without background, RGB and opacity, for what makes clips hard.
 
     Raises:
         DataError: no usable sequence, weights that name other sources than there are, or a batch that cannot be shared;
@@ -89,6 +95,7 @@ def make_pipeline(
     shares = {name: float(len(group)) for name, group in groups.items()} if weights is None else dict(weights)
     check_weights(shares, groups)
     names = sorted(name for name in groups if shares[name] > 0)
+    material = Material([sequence for name in names for sequence in groups[name]], cutouts)
     seeds = np.random.SeedSequence(seed).generate_state(len(names) + 1)
 
     sources = [
@@ -97,7 +104,7 @@ def make_pipeline(
     ]
     total = sum(shares[name] for name in names)
     mixed = grain.MapDataset.mix(sources, [shares[name] / total for name in names])
-    draws: Any = mixed.random_map(lambda sequence, rng: _draw(sequence, config, rng), seed=int(seeds[0]))
+    draws: Any = mixed.random_map(lambda sequence, rng: _draw(sequence, config, material, rng), seed=int(seeds[0]))
     left_out = Skipped() if skipped is None else skipped
     rows = batch // count
 
@@ -127,7 +134,7 @@ def make_pipeline(
         options = grain.ReadOptions(num_threads=n_threads, prefetch_buffer_size=2 * n_threads)
         ahead = zip(itertools.count(start_step * rows), mine.to_iter_dataset(options), strict=False)
         while clips := [choose(number(k), drawn) for k, drawn in itertools.islice(ahead, rows)]:
-            yield ClipBatch(np.stack([c.patches for c in clips]), np.stack([c.boxes_cxcywh for c in clips]))
+            yield ClipBatch(*map(np.stack, zip(*clips, strict=True)))
 
     return batches()
 
@@ -142,8 +149,8 @@ def check_weights(shares: Mapping[str, float], groups: Mapping[str, list[Sequenc
         raise DataError(f"weights should be positive, or 0 for a source to leave out, but they are {dict(shares)}")
 
 
-def _draw(sequence: Sequence, config: Config, rng: np.random.Generator) -> Draw:
+def _draw(sequence: Sequence, config: Config, material: Material, rng: np.random.Generator) -> Draw:
     try:
-        return Draw(sequence, sample_clip(sequence, config, rng=rng), "")
+        return Draw(sequence, sample_clip(sequence, config, material, rng=rng), "")
     except DataError as error:
         return Draw(sequence, None, str(error))

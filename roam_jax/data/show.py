@@ -32,13 +32,16 @@ STRIP = 18
 
 
 def draw_sample(
-    patch: UInt8[np.ndarray, "p p 3"], box_cxcywh: np.ndarray, label: Float[np.ndarray, "m m"]
+    patch: UInt8[np.ndarray, "p p 3"], box_cxcywh: np.ndarray, visible: bool | np.bool_, label: Float[np.ndarray, "m m"]
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Patch with its box, white between black so that it is seen on any colour; below it the label map, red on grey.
+
+    Where the object cannot be seen the box has a cross, and there is no label.
 
     Args:
         patch: RGB.
         box_cxcywh: relative to the patch centre, patch pixels.
+        visible: the object can be seen.
         label: label map, which covers the patch.
     """
     factor = -(-SMALLEST_TILE // len(patch))
@@ -48,9 +51,13 @@ def draw_sample(
     high = np.round((box_cxcywh[:2] + box_cxcywh[2:] / 2) * factor + side / 2).astype(int) - 1
     for out, colour in ((-1, (0, 0, 0)), (1, (0, 0, 0)), (0, (255, 255, 255))):
         cv2.rectangle(framed, (low - out).tolist(), (high + out).tolist(), colour, 1)
+    if not visible:
+        for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+            cv2.line(framed, low.tolist(), high.tolist(), colour, width)
+            cv2.line(framed, (int(low[0]), int(high[1])), (int(high[0]), int(low[1])), colour, width)
     grey = cv2.cvtColor(cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     grey = 64 + cv2.resize(grey, (side, side), interpolation=cv2.INTER_NEAREST) // 2  # neither black nor white
-    strength = cv2.resize(label, (side, side), interpolation=cv2.INTER_NEAREST)[..., None]
+    strength = cv2.resize(label * np.float32(visible), (side, side), interpolation=cv2.INTER_NEAREST)[..., None]
     labelled = np.round(grey + 0.8 * strength * (np.array([255, 0, 0]) - grey)).astype(np.uint8)
     return np.vstack([framed, labelled])
 
@@ -76,7 +83,10 @@ def draw_batch(batch: ClipBatch, config: Config, path: Path | str) -> None:
             for i, sample in enumerate(zip(*clip, strict=True))
         ]
         tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % COLUMNS)
-        text = f"clip {number}: {given} samples of the first frame, then frames; box white, label map red on grey"
+        text = (
+            f"clip {number}: {given} samples of the first frame, then frames; "
+            "box white, with a cross if not visible; label map red on grey"
+        )
         rows.append(_caption(text, m, COLUMNS))
         rows += [np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)]
     sheet = np.vstack(rows)

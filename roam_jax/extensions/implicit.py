@@ -65,7 +65,7 @@ def response_part(samples: Samples, phi: Float[Array, "2"], scale: Theta | None,
         take=lambda theta: (theta.cf.filters, theta.cf.bias),
         put=lambda theta, part: theta._replace(cf=theta.cf._replace(filters=part[0], bias=part[1])),
         predict=lambda theta: respond(samples.features, multiply(theta, scale).cf, phi, geometry.canvas),
-        targets=samples.labels,
+        targets=samples.targets,
         weights=2 * weights / jnp.maximum(jnp.sum(weights * samples.labels**2), 1e-6),
     )
 

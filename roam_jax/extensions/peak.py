@@ -25,9 +25,10 @@ def peak_term(predictions: Predictions, samples: Samples, *, sharpness: float) -
     """How badly the place of the maximum is known, in nats: 0 is best.
 
     Minus the logarithm of the label that one expects at a cell drawn from the softmax of `sharpness` x response,
-    averaged over the samples.
+    averaged over the samples that show the object.
     """
     response, labels = (maps.reshape(maps.shape[0], -1) for maps in (predictions.response, samples.labels))
     logs = jax.nn.log_softmax(sharpness * response, axis=1)
     expected = jax.nn.logsumexp(logs, axis=1, b=labels + NO_LABEL)
-    return -jnp.sum(samples.weights * expected) / jnp.maximum(jnp.sum(samples.weights), 1.0)
+    weights = samples.weights * samples.visible
+    return -jnp.sum(weights * expected) / jnp.maximum(jnp.sum(weights), 1.0)

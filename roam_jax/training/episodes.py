@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from roam_jax.backbones import Backbone
 from roam_jax.config import Config
@@ -23,9 +23,13 @@ Levels = tuple[Float[Array, "b f h w c"], ...]
 
 def make_episode(
     learned: Params, levels: tuple[Float[Array, "f h w c"], ...], boxes_cxcywh: Float[Array, "f 4"],
-    backbone: Backbone, method: Method, config: Config, *, key: Array,
+    visible: Bool[Array, "f"], backbone: Backbone, method: Method, config: Config, *, key: Array,
 ) -> Episode:  # fmt: skip
-    """Cut one clip for T updates; which of the look-ahead frames judge each update is drawn at random (Eq. 13)."""
+    """Cut one clip for T updates; which of the look-ahead frames judge each update is drawn at random (Eq. 13).
+
+    A frame that judges asks for no response where the object cannot be seen. Updates learn from such a frame as a
+    tracker would that had not noticed, and are judged by whether they resist.
+    """
     t = config.unroll
     given = boxes_cxcywh.shape[0] - t.clip_frames
     key_first, key_tests, key_jitter = jax.random.split(key, 3)
@@ -35,6 +39,7 @@ def make_episode(
         kept = jax.random.permutation(key_first, given)[: t.first_samples]
         frames = jnp.concatenate([kept, jnp.arange(given, boxes_cxcywh.shape[0])])
         levels, boxes_cxcywh = tuple(level[frames] for level in levels), boxes_cxcywh[frames]
+        visible = visible[frames]
     first = t.first_samples or given
     draws = jax.random.uniform(key_tests, (t.updates, t.look_ahead))
     ahead = jnp.argsort(draws, axis=1)[:, : t.tests]
@@ -64,7 +69,7 @@ def make_episode(
     return Episode(
         first=first_samples,
         updates=updates,
-        tests=by_update(make_samples(judged[first:], boxes_cxcywh[tests], method.geometry), t.tests),
+        tests=by_update(make_samples(judged[first:], boxes_cxcywh[tests], method.geometry, visible[tests]), t.tests),
         phis=filter_size_of(jnp.concatenate([first_wh[None], boxes_cxcywh[starts[1:], 2:]]), method.geometry),
     )
 
@@ -85,14 +90,14 @@ def jitter_boxes(boxes_cxcywh: Float[Array, "u n 4"], strength: float, *, key: A
 
 def clip_meta_loss(
     learned: Params, levels: tuple[Float[Array, "f h w c"], ...], boxes_cxcywh: Float[Array, "f 4"],
-    backbone: Backbone, config: Config, *, key: Array,
+    visible: Bool[Array, "f"], backbone: Backbone, config: Config, *, key: Array,
 ) -> tuple[Float[Array, ""], Unrolled]:  # fmt: skip
     """Meta loss of one clip averaged over its updates (Eq. 14), with a random filter scaling; also its parts."""
     key_frames, key_scale = jax.random.split(key)
     t, method = config.unroll, make_method(config)
     learned = hold_parts(learned, config.meta)
     scale = draw_scale(learned.theta0, t.kappa_cf, t.kappa_reg, key=key_scale)
-    episode = make_episode(learned, levels, boxes_cxcywh, backbone, method, config, key=key_frames)
+    episode = make_episode(learned, levels, boxes_cxcywh, visible, backbone, method, config, key=key_frames)
     result = unroll(
         learned.meta, episode, method, scale, scale_first=t.scale_first, truncate=not t.full_gradient
     )  # fmt: skip
@@ -100,17 +105,17 @@ def clip_meta_loss(
 
 
 def meta_gradient(
-    learned: Params, levels: Levels, boxes_cxcywh: Float[Array, "b f 4"], backbone: Backbone, config: Config,
-    *, keys: Key[Array, "b"],
+    learned: Params, levels: Levels, boxes_cxcywh: Float[Array, "b f 4"], visible: Bool[Array, "b f"],
+    backbone: Backbone, config: Config, *, keys: Key[Array, "b"],
 ) -> tuple[Params, Unrolled]:  # fmt: skip
     """Gradient of the meta loss averaged over a batch of clips (Eq. 14), one model per clip; also the mean losses.
 
     On a CPU, batches of one clip are faster and take a clip's memory: `parallel.Trainer` averages over them.
     """
 
-    def one(levels, boxes, key):
-        return jax.grad(clip_meta_loss, has_aux=True)(learned, levels, boxes, backbone, config, key=key)
+    def one(levels, boxes, seen, key):
+        return jax.grad(clip_meta_loss, has_aux=True)(learned, levels, boxes, seen, backbone, config, key=key)
 
     if len(keys) == 1:  # without an axis that the compiler would have to find out to be of length 1
-        return one(tuple(level[0] for level in levels), boxes_cxcywh[0], keys[0])
-    return jax.tree.map(lambda x: jnp.mean(x, axis=0), jax.vmap(one)(levels, boxes_cxcywh, keys))
+        return one(tuple(level[0] for level in levels), boxes_cxcywh[0], visible[0], keys[0])
+    return jax.tree.map(lambda x: jnp.mean(x, axis=0), jax.vmap(one)(levels, boxes_cxcywh, visible, keys))

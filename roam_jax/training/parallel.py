@@ -123,7 +123,7 @@ class Trainer:
         self._share = pmap(_from_first)
         self.zeros = pmap(self._zeros)
         self.extract = pmap(self._extract)
-        self.accumulate = pmap(self._accumulate, in_axes=(0, 0, 0, 0, 0, None), donate_argnums=1)
+        self.accumulate = pmap(self._accumulate, in_axes=(0, 0, 0, 0, 0, 0, None), donate_argnums=1)
         self.average = pmap(self._average)
         self.apply = pmap(self._apply, donate_argnums=0)
         if config.run.half_backbone:
@@ -153,8 +153,8 @@ class Trainer:
             batch: this process's rows of it.
         """
         total = self.zeros(learned)
-        for levels, boxes, rows in self.micro_batches(batch):
-            total = self.accumulate(learned, total, levels, boxes, rows, np.int32(step))
+        for levels, boxes, visible, rows in self.micro_batches(batch):
+            total = self.accumulate(learned, total, levels, boxes, visible, rows, np.int32(step))
         return self.average(total)
 
     def step(self, state: TrainState, step: int, batch: Batch, stop: bool = False) -> tuple[TrainState, StepReport]:
@@ -162,17 +162,17 @@ class Trainer:
         mean = self.gradient(state.learned, step, batch)
         return self.apply(state, mean, self.place(np.full(self.n_local, stop)))
 
-    def micro_batches(self, batch: Batch) -> Iterator[tuple[tuple[Any, ...], Array, Array]]:
-        """Levels, boxes and numbers in the whole batch of the clips that the devices work on at the same time."""
+    def micro_batches(self, batch: Batch) -> Iterator[tuple[tuple[Any, ...], Array, Array, Array]]:
+        """Of the clips that the devices work on at once: levels, boxes, visibility, numbers in the whole batch."""
         numbers = jax.process_index() * self.rows + np.arange(self.rows, dtype=np.int32)
 
         def together(x: np.ndarray) -> np.ndarray:
             return x.reshape(-1, self.n_local, self.config.meta.micro_batch, *x.shape[1:])
 
         for part, rows in zip(zip(*map(together, jax.tree.leaves(batch)), strict=True), together(numbers), strict=True):
-            *seen, boxes = map(self.place, part)
+            *seen, boxes, visible = map(self.place, part)
             levels = tuple(seen) if isinstance(batch, FeatureBatch) else self.extract(self.trunk, seen[0])
-            yield levels, boxes, self.place(rows)
+            yield levels, boxes, visible, self.place(rows)
 
     def place(self, array: Any) -> Array:
         """An array with a leading axis over this process's devices, on these; programs compile once for it."""
@@ -193,12 +193,19 @@ class Trainer:
         return tuple(level.reshape(clips, frames, *level.shape[1:]).astype(jnp.float32) for level in levels)
 
     def _accumulate(
-        self, learned: Params, total: Any, levels: tuple[Array, ...], boxes: Array, rows: Array, step: Array
+        self,
+        learned: Params,
+        total: Any,
+        levels: tuple[Array, ...],
+        boxes: Array,
+        visible: Array,
+        rows: Array,
+        step: Array,
     ) -> Any:
         key = jax.random.fold_in(jax.random.key(self.seed), step)
         keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
         levels = tuple(level.astype(jnp.float32) for level in levels)
-        mean = meta_gradient(learned, levels, boxes, self.backbone, self.config, keys=keys)
+        mean = meta_gradient(learned, levels, boxes, visible, self.backbone, self.config, keys=keys)
         return jax.tree.map(lambda t, x: t + x * rows.shape[0], total, mean)
 
     def _average(self, total: Any) -> Any:

@@ -100,10 +100,10 @@ def format_duration(seconds: float) -> str:
 
 def _programs(trainer: Trainer, state: TrainState, batch: Batch) -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
     """Name, program and arguments of what is called for each micro-batch."""
-    levels, boxes, rows = next(trainer.micro_batches(batch))
+    levels, boxes, visible, rows = next(trainer.micro_batches(batch))
     if not isinstance(batch, FeatureBatch):
         shape = boxes.shape[:2]
         patches = batch.patches[: shape[0] * shape[1]].reshape(*shape, *batch.patches.shape[1:])
         yield "trunk", trainer.extract, (trainer.trunk, trainer.place(patches))
     total = trainer.zeros(state.learned)
-    yield "meta-gradient", trainer.accumulate, (state.learned, total, levels, boxes, rows, np.int32(0))
+    yield "meta-gradient", trainer.accumulate, (state.learned, total, levels, boxes, visible, rows, np.int32(0))

@@ -105,9 +105,9 @@ def read_data(start: Start) -> Data:
         UsageError: the data are not those that the run began with.
     """
     entries = runs.read_skipped(start.folder) if start.folder is not None and start.about else []
-    mix = setup.read_data(start.settings.data, start.config, entries)
+    mix = setup.read_data(start.settings.data, start.config, entries, start.settings.cutouts)
     if start.about and mix.digest != start.about["data_digest"]:
-        raise UsageError("the data are not those that the run began with: other sequences, boxes or weights")
+        raise UsageError("the data are not those that the run began with: other sequences, boxes, weights or cut-outs")
     return Data(mix, Skipped(mix.listed, limit=start.config.run.max_skipped, entries=entries))
 
 
@@ -124,6 +124,7 @@ def first_batch(start: Start, data: Data) -> ClipBatch:
             seed=start.settings.seed,
             weights=data.mix.weights,
             skipped=data.skipped,
+            cutouts=data.mix.cutouts,
         )
     )
 
@@ -213,7 +214,7 @@ def train(
         parts.trunk,
         current,
         parts.about,
-        read_clips(data.mix.held_out, config, process=(index, count), skipped=data.skipped),
+        read_clips(data.mix.held_out, config, process=(index, count), skipped=data.skipped, cutouts=data.mix.cutouts),
         judge if parts.first else None,
         trunk_source=(config.backbone.weights or "pip") if config.backbone.name.startswith("vgg") else "",
     )

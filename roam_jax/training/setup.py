@@ -21,7 +21,7 @@ from roam_jax.backbones.neck import measure_stats
 from roam_jax.checkpoints import CheckpointError, digest_tree, load_checkpoint
 from roam_jax.config import Config
 from roam_jax.data.features import FeatureBatch, cache_features, cached_batches, describe_features, make_extract
-from roam_jax.data.mix import Mix, load_mix, parse_source
+from roam_jax.data.mix import Mix, load_mix, parse_source, with_cutouts
 from roam_jax.data.pipeline import make_pipeline
 from roam_jax.data.sequences import Sequence, digest_sequences, without_stills
 from roam_jax.data.skipped import Entry, Skipped
@@ -48,25 +48,35 @@ class Settings:
     cache: str = ""
     """folder for cached features"""
     cache_clips: int = 1000
+    cutouts: str = ""
+    """folder of cut-outs that make clips hard, see `mix.read_cutouts`"""
     track: tuple[str, ...] = ()
     """sources of sequences that the tracker is measured on"""
     track_frames: int = 0
     """frames of each that count; 0: all"""
 
     def resume(self, about: dict[str, Any]) -> Settings:
-        """Those of the run with this `run.json`, but for the sources and the cache where these name any."""
-        kept: dict[str, Any] = {f.name: about[f.name] for f in fields(self)}
-        kept |= {name: given for name in ("data", "cache", "track") if (given := getattr(self, name))}
+        """Those of the run with this `run.json`, but for the folders that these name, which may have moved."""
+        kept: dict[str, Any] = {f.name: about.get(f.name, f.default) for f in fields(self)}
+        kept |= {name: given for name in ("data", "cache", "cutouts", "track") if (given := getattr(self, name))}
         kept = {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
         return Settings(**kept)
 
 
-def read_data(texts: ListOf[str], config: Config, skipped: ListOf[Entry] = ()) -> Mix:
+def read_data(texts: ListOf[str], config: Config, skipped: ListOf[Entry] = (), cutouts: str = "") -> Mix:
     """Sequences to learn from and held-out ones; for the mix to be that of a run, those that the run has left out.
+
+    Args:
+        texts: sources.
+        config: which share is held out.
+        skipped: sequences that the run has left out.
+        cutouts: folder of cut-outs, if there is one.
 
     Raises:
         DataError: a source is written wrongly or cannot be read.
     """
+    if cutouts:
+        return with_cutouts(read_data(texts, config, skipped), cutouts)
     run = config.run
     if tuple(texts) != (SYNTHETIC,):
         return load_mix(
@@ -194,8 +204,9 @@ def make_batches(
     seed = settings.seed
     if not settings.cache:
         return lambda step, process: make_pipeline(
-            mix.train, config, seed=seed, weights=mix.weights, start_step=step, process=process, skipped=skipped
-        )
+            mix.train, config, seed=seed, weights=mix.weights, start_step=step, process=process,
+            skipped=skipped, cutouts=mix.cutouts,
+        )  # fmt: skip
     folder, clips = Path(settings.cache), settings.cache_clips
     manifest = describe_features(config, seed=seed, data_digest=mix.digest, trunk_digest=digest_tree(trunk))
     process = (jax.process_index(), jax.process_count())
@@ -209,6 +220,7 @@ def make_batches(
         weights=mix.weights,
         process=process,
         skipped=skipped,
+        cutouts=mix.cutouts,
         progress=lambda numbers: tqdm(numbers, unit="clip", desc="caching features", disable=process[0] > 0),
     )
     if process[1] > 1:  # each has made its share of the files

@@ -9,6 +9,7 @@ from itertools import islice
 
 import jax
 import numpy as np
+from jaxtyping import UInt8
 
 from roam_jax.checkpoints import Checkpoint
 from roam_jax.config import Config
@@ -66,7 +67,12 @@ class Validation:
 
 
 def read_clips(
-    held_out: ListOf[Sequence], config: Config, *, process: tuple[int, int], skipped: Skipped | None = None
+    held_out: ListOf[Sequence],
+    config: Config,
+    *,
+    process: tuple[int, int],
+    skipped: Skipped | None = None,
+    cutouts: ListOf[UInt8[np.ndarray, "h w 4"]] = (),
 ) -> list[ClipBatch]:
     """The same `run.validate_batches` batches for the whole run, this process's rows of them.
 
@@ -75,7 +81,9 @@ def read_clips(
     """
     if not held_out or not config.run.validate_batches:
         return []
-    batches = make_pipeline(held_out, config, seed=config.run.split_seed, process=process, skipped=skipped)
+    batches = make_pipeline(
+        held_out, config, seed=config.run.split_seed, process=process, skipped=skipped, cutouts=cutouts
+    )
     return list(islice(batches, config.run.validate_batches))
 
 

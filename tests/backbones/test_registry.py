@@ -77,7 +77,9 @@ def take_step(config: Config, params: Params) -> Params:
     @jax.jit
     def step(learned, levels):
         keys = jax.random.split(jax.random.key(0), 1)
-        gradient, _ = meta_gradient(learned, levels, boxes[None], backbone, config, keys=keys)
+        gradient, _ = meta_gradient(
+            learned, levels, boxes[None], jnp.ones((1, frames), bool), backbone, config, keys=keys
+        )
         return apply_gradient(make_state(learned, transform), gradient, transform).learned
 
     learned = step(params._replace(trunk={}), tuple(level[None] for level in levels))

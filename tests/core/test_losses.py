@@ -52,7 +52,9 @@ def maps():
 def response_term(term, response, labels):
     """A term that looks at nothing but responses and labels."""
     predictions = Predictions(jnp.asarray(response), jnp.zeros((*response.shape, 4)), jnp.zeros((4, 4, 4)))
-    return float(term(predictions, Samples(jnp.zeros((3, 4, 4, 1)), labels, jnp.zeros((3, 4)), jnp.array(WEIGHTS))))
+    return float(
+        term(predictions, Samples(jnp.zeros((3, 4, 4, 1)), labels, jnp.zeros((3, 4)), jnp.array(WEIGHTS), jnp.ones(3)))
+    )
 
 
 def test_response_loss_of_the_paper(maps):
@@ -101,7 +103,7 @@ def boxes():
 def box_term(deltas, true, anchors, weights, choose):
     """The box term, which looks at nothing but shifts and boxes."""
     nothing = jnp.zeros(deltas.shape[:3])
-    samples = Samples(jnp.zeros((*nothing.shape, 1)), nothing, true, jnp.asarray(weights))
+    samples = Samples(jnp.zeros((*nothing.shape, 1)), nothing, true, jnp.asarray(weights), jnp.ones(len(true)))
     return box_smooth_l1(Predictions(nothing, deltas, anchors), samples, choose=choose)
 
 
@@ -156,11 +158,33 @@ def judge():
 @FORMS
 def test_a_sample_of_weight_zero_is_left_out(theta, judge, form):
     samples = draw_samples(0, 3)._replace(weights=jnp.array(WEIGHTS))
-    other = jax.tree.map(lambda a, b: a.at[1].set(b), samples, Samples(9.0, 0.3, 5.0, 0.0))
+    other = jax.tree.map(lambda a, b: a.at[1].set(b), samples, Samples(9.0, 0.3, 5.0, 0.0, 1.0))
     found = judge(theta, samples)[form]
     assert_close(judge(theta, other)[form], found, rtol=1e-5)
     counted, _ = judge(theta, samples._replace(weights=jnp.ones(3)))[form]
     assert float(counted) != pytest.approx(float(found[0]), rel=1e-4)
+
+
+def test_where_the_object_cannot_be_seen_the_response_shall_be_zero(maps):
+    """It counts as every other sample, and the norm of the paper's form is that of all labels."""
+    response, labels = maps
+    seen = jnp.array([1.0, 1.0, 0.0])
+    predictions = Predictions(jnp.asarray(response), jnp.zeros((*response.shape, 4)), jnp.zeros((4, 4, 4)))
+    samples = Samples(jnp.zeros((3, 4, 4, 1)), jnp.asarray(labels), jnp.zeros((3, 4)), jnp.ones(3), seen)
+    wanted = labels * np.asarray(seen)[:, None, None]
+    expected = np.sum((response - wanted) ** 2) / np.sum(labels**2)
+    assert float(response_l2(predictions, samples)) == pytest.approx(expected, rel=1e-5)
+    empty = samples._replace(labels=jnp.asarray(wanted), visible=jnp.ones(3))
+    official = partial(masked_response_l2, ignore_below=0.1)
+    assert float(official(predictions, samples)) == pytest.approx(float(official(predictions, empty)), rel=1e-6)
+
+
+def test_where_the_object_cannot_be_seen_the_box_says_nothing(boxes):
+    deltas, true, anchors = map(jnp.asarray, boxes)
+    seen, nothing = jnp.array([1.0, 0.0, 1.0]), jnp.zeros((3, 4, 4))
+    samples = Samples(nothing[..., None], nothing, true, jnp.ones(3), seen)
+    found = box_smooth_l1(Predictions(nothing, deltas, anchors), samples, choose=anchors_above_half)
+    assert float(found) == pytest.approx(float(box_term(*boxes, WEIGHTS, anchors_above_half)), rel=1e-5)
 
 
 @FORMS

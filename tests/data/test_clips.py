@@ -47,7 +47,7 @@ def test_boxes_are_where_the_object_is(rectangles, flip, seed):
     assert clip.boxes_cxcywh.shape == (29, 4)
     assert clip.boxes_cxcywh.dtype == np.float32
     left, right = ((200, 30, 30), (30, 30, 200))[:: -1 if flip else 1]
-    for patch, box in zip(*clip, strict=True):
+    for patch, box in zip(clip.patches, clip.boxes_cxcywh, strict=True):
         x0, y0, x1, y1 = expected_corners(box)
         np.testing.assert_allclose(measure(patch, left), [x0, y0, box[0], y1], atol=1.0)
         np.testing.assert_allclose(measure(patch, right), [box[0], y0, x1, y1], atol=1.0)
@@ -57,7 +57,7 @@ def test_boxes_have_no_bias(rectangles):
     """Corners are off by less than a quarter of a pixel in the mean, so the conventions of both sides agree."""
     clip = sample_clip(rectangles(25), configure(), rng=np.random.default_rng(0))
     off = []
-    for patch, box in zip(*clip, strict=True):
+    for patch, box in zip(clip.patches, clip.boxes_cxcywh, strict=True):
         left, right = measure(patch, (200, 30, 30)), measure(patch, (30, 30, 200))
         off.append(np.array([left[0], left[1], right[2], right[3]]) - expected_corners(box))
     assert np.abs(np.mean(off, axis=0)).max() < 0.25

@@ -25,7 +25,7 @@ def change(config, section, **changes):
     return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **changes)})
 
 
-CONFIG = change(presets.tiny(), "meta", batch=6)
+CONFIG = change(change(presets.tiny(), "meta", batch=6), "clips", occlusion=0.8, absent=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +76,16 @@ def test_clips_are_those_of_the_pipeline(cache, sequences):
     live = make_pipeline(sequences, change(CONFIG, "meta", batch=CLIPS), seed=5)
     clips = next(live)
     batches = take(7, cache)
-    by_name = {boxes.tobytes(): patches for patches, boxes in zip(*clips, strict=True)}
+    by_name = {boxes.tobytes(): (patches, visible) for patches, boxes, visible in zip(*clips, strict=True)}
+    assert not clips.visible.all()
     for batch in batches:
         assert [level.shape for level in batch.levels] == [(6, 13, 4, 4, 3), (6, 13, 2, 2, 3)]
         assert {level.dtype for level in batch.levels} == {np.dtype(np.float16)}
         assert batch.boxes_cxcywh.dtype == np.float32
         for row in range(6):
-            expected = pool(by_name[batch.boxes_cxcywh[row].tobytes()])
+            patches, visible = by_name[batch.boxes_cxcywh[row].tobytes()]
+            np.testing.assert_array_equal(batch.visible[row], visible)
+            expected = pool(patches)
             for level, wanted in zip(batch.levels, expected, strict=True):
                 np.testing.assert_array_equal(level[row], wanted.astype(np.float16))
 

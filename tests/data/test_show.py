@@ -18,7 +18,7 @@ def test_box_and_label_are_seen_on_any_colour(ground):
     label = np.zeros((4, 4), np.float32)
     label[1, 2] = 1.0
     patch = np.full((64, 64, 3), ground, np.uint8)
-    picture = draw_sample(patch, np.array([8.0, -8.0, 20.0, 10.0]), label).astype(int)
+    picture = draw_sample(patch, np.array([8.0, -8.0, 20.0, 10.0]), True, label).astype(int)
     framed, labelled = picture[:128], picture[128:]
     changed = (framed != ground).any(axis=-1)
     assert changed.any(axis=0).sum() <= 44
@@ -28,6 +28,16 @@ def test_box_and_label_are_seen_on_any_colour(ground):
     assert beside.min() == beside.max()
     assert cell[0] - cell[1] > 150
     np.testing.assert_array_equal(labelled[100], beside * np.ones((128, 1)))
+
+
+def test_what_cannot_be_seen_is_crossed_and_has_no_label():
+    patch, label = np.full((64, 64, 3), 90, np.uint8), np.ones((4, 4), np.float32)
+    box = np.array([8.0, -8.0, 20.0, 10.0])
+    seen, hidden = (draw_sample(patch, box, visible, label) for visible in (True, False))
+    assert (seen[47:49, 79:81] == 90).all()
+    assert (hidden[47:49, 79:81] == 255).any()
+    assert (hidden[128:] == hidden[128:, :, :1]).all()
+    assert (seen[128:, :, 0] > seen[128:, :, 1]).all()
 
 
 def test_batch(tmp_path):

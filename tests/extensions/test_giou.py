@@ -40,7 +40,7 @@ def test_the_term_is_zero_for_the_true_boxes_only():
     anchors = anchor_boxes(4, 4, jnp.array([11.0, 13.0]))
     chosen = jnp.zeros((3, 4, 4)).at[:, 1:3, 1:3].set(1.0)
     nothing = jnp.zeros((3, 4, 4))
-    samples = Samples(nothing[..., None], nothing, true, jnp.ones(3))
+    samples = Samples(nothing[..., None], nothing, true, jnp.ones(3), jnp.ones(3))
 
     @jax.jit
     def term(deltas):

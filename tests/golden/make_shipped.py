@@ -115,7 +115,7 @@ def compute() -> dict[str, np.ndarray]:
         config, unroll=replace(training.unroll, updates=2, look_ahead=10), meta=replace(training.meta, **rates)
     )
     grad = jax.grad(lambda *a: clip_meta_loss(*a, backbone, config, key=jax.random.key(0)), has_aux=True)
-    meta_gradient, unrolled = compiled(grad)(params._replace(trunk={}), levels, boxes)
+    meta_gradient, unrolled = compiled(grad)(params._replace(trunk={}), levels, boxes, jnp.ones(count, bool))
     found["meta loss"] = unrolled.total
     for name in ("theta0", "lambda0", "omega", "top", "neck"):
         part = jax.tree_util.tree_leaves_with_path(getattr(meta_gradient, name))

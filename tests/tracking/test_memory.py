@@ -11,7 +11,11 @@ from roam_jax.tracking.memory import empty_memory, join, recall, remember
 def sample(value, count=1):
     value = float(value)
     return Samples(
-        jnp.full((count, 2, 2, 3), value), jnp.full((count, 2, 2), value), jnp.full((count, 4), value), jnp.ones(count)
+        jnp.full((count, 2, 2, 3), value),
+        jnp.full((count, 2, 2), value),
+        jnp.full((count, 4), value),
+        jnp.ones(count),
+        jnp.ones(count),
     )
 
 

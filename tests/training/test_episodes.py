@@ -48,7 +48,7 @@ def batch(config, backbone):
     frames = FIRST + config.unroll.clip_frames
     levels = tuple(jnp.asarray(rng.normal(size=(2, frames, *level.shape[1:])), jnp.float32) for level in backbone.seen)
     boxes = np.concatenate([rng.uniform(-6, 6, (2, frames, 2)), rng.uniform(10, 24, (2, frames, 2))], axis=-1)
-    return levels, jnp.asarray(boxes, jnp.float32)
+    return levels, jnp.asarray(boxes, jnp.float32), jnp.ones((2, frames), bool)
 
 
 def clip(batch, index):
@@ -85,6 +85,21 @@ def test_which_frame_goes_where(config, episode, batch):
     np.testing.assert_array_equal(episode.updates.boxes_cxcywh, later[:-1])
     for test, ahead in zip(np.asarray(episode.tests.boxes_cxcywh), later, strict=True):
         assert any(np.array_equal(test[0], box) for box in ahead)  # a frame after the update that it judges
+
+
+def test_only_the_frames_that_judge_know_what_is_visible(config, backbone, learned, batch):
+    visible = np.ones(batch[2].shape, bool)
+    visible[:, FIRST:] = np.arange(config.unroll.clip_frames) % 2
+    levels, boxes, _ = batch
+    episode = make_one(config, backbone, (levels, boxes, jnp.asarray(visible)))(learned, jax.random.key(5))
+    assert episode.first.visible.all()
+    assert episode.updates.visible.all()
+    known = {tuple(box): seen for box, seen in zip(np.asarray(boxes[0]), visible[0], strict=True)}
+    judged = zip(np.asarray(episode.tests.boxes_cxcywh)[:, 0], episode.tests.visible[:, 0], strict=True)
+    assert [bool(seen) for _, seen in judged] == [
+        known[tuple(box)] for box in np.asarray(episode.tests.boxes_cxcywh)[:, 0]
+    ]
+    assert 0 < visible[0, FIRST:].sum() < config.unroll.clip_frames
 
 
 def test_filter_sizes_follow_the_boxes(config, episode, batch):
@@ -126,8 +141,8 @@ def gradients(config, backbone, learned, batch):
     whole = jax.jit(lambda learned: meta_gradient(learned, *batch, backbone, config, keys=keys))(learned)
 
     @jax.jit
-    def one(learned, levels, boxes, key):
-        return jax.grad(clip_meta_loss, has_aux=True)(learned, levels, boxes, backbone, config, key=key)
+    def one(learned, levels, boxes, visible, key):
+        return jax.grad(clip_meta_loss, has_aux=True)(learned, levels, boxes, visible, backbone, config, key=key)
 
     return whole, [one(learned, *clip(batch, index), k) for index, k in enumerate(keys)]
 

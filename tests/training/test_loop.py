@@ -49,7 +49,7 @@ class Scripted(Trainer):
 
 
 def batch_of(value):
-    return ClipBatch(np.zeros((2, 1, 4, 4, 3), np.uint8), np.full((2, 1, 4), value, np.float32))
+    return ClipBatch(np.zeros((2, 1, 4, 4, 3), np.uint8), np.full((2, 1, 4), value, np.float32), np.ones((2, 1), bool))
 
 
 def make_config(steps=6, **run_changes):

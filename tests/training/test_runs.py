@@ -184,10 +184,10 @@ def test_a_configuration_of_another_version_is_named(folder):
 
 def test_batches_on_disk(tmp_path):
     levels = (np.ones((1, 2, 3, 3, 4), np.float16), np.zeros((1, 2, 1, 1, 4), np.float16))
-    batch = FeatureBatch(levels, np.ones((1, 2, 4), np.float32))
+    batch = FeatureBatch(levels, np.ones((1, 2, 4), np.float32), np.ones((1, 2), bool))
     save_batch(tmp_path / "batch.npz", batch)
     with np.load(tmp_path / "batch.npz") as arrays:
-        assert sorted(arrays.files) == ["boxes_cxcywh", "level0", "level1"]
+        assert sorted(arrays.files) == ["boxes_cxcywh", "level0", "level1", "visible"]
         np.testing.assert_array_equal(arrays["level1"], batch.levels[1])
 
 

@@ -38,7 +38,8 @@ def main(path: str) -> None:
     patches = rng.integers(0, 255, (STEPS, CLIPS, frames, side, side, 3)).astype(np.uint8)
     shape = (STEPS, CLIPS, frames, 2)
     boxes = np.concatenate([rng.uniform(-6, 6, shape), rng.uniform(10, 24, shape)], axis=-1)
-    batches = [ClipBatch(*batch) for batch in zip(patches, boxes.astype(np.float32), strict=True)]
+    visible = np.ones((STEPS, CLIPS, frames), bool)
+    batches = [ClipBatch(*batch) for batch in zip(patches, boxes.astype(np.float32), visible, strict=True)]
 
     results, compilations = {}, []
     jax.monitoring.register_event_duration_secs_listener(
