@@ -1,8 +1,5 @@
 # ---
-# jupyter:
-#   jupytext:
-#     text_representation: {extension: .py, format_name: percent}
-#   kernelspec: {name: python3, display_name: Python 3, language: python}
+# jupyter: {jupytext: {text_representation: {extension: .py, format_name: percent}}}
 # ---
 
 # %% [markdown]
@@ -24,6 +21,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from roam_jax import make_backbone, make_method, presets
+from roam_jax.core.boxes import xywh_to_cxcywh
 from roam_jax.core.losses import update_loss
 from roam_jax.core.meta import Episode, unroll
 from roam_jax.core.model import predict
@@ -66,8 +64,7 @@ def finish(name):
 # %%
 config = presets.tiny()
 sequence = synthetic_sequence(0, length=12)
-xywh = jnp.asarray(sequence.boxes_xywh, jnp.float32)
-boxes_px = jnp.concatenate([xywh[:, :2] + xywh[:, 2:] / 2, xywh[:, 2:]], axis=1)
+boxes_px = xywh_to_cxcywh(jnp.asarray(sequence.boxes_xywh, jnp.float32))
 roi, side = roi_of_box(boxes_px[0], config.model.roi_scale), config.model.patch_size
 crop = jax.jit(lambda image: crop_device(image, roi, side))
 patches = jnp.stack([crop(image) for image in sequence.frames.get(range(12))])
@@ -108,14 +105,8 @@ print(f"update loss {loss(theta0, first):.4f} -> {loss(theta1, first):.4f}")
 # %% [markdown]
 # ## Recurrent updates: the LSTM emits a rate for every coordinate (Eq. 10, 11), then Eq. 9
 
-
 # %%
-@jax.jit
-def recurrent(omega, state):
-    """Eq. 9 to 11."""
-    return update(method.optimizer, omega, state, lambda theta: loss(theta, later))
-
-
+recurrent = jax.jit(lambda omega, state: update(method.optimizer, omega, state, lambda theta: loss(theta, later)))
 state, _ = method.start(params.meta, theta0, first, phi)
 for _ in range(3):
     state, value = recurrent(params.omega, state)
