@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from roam_jax.config import ClipsConfig, Config
 from roam_jax.data.distract import LEAST_VISIBLE, Material, Scene, add_lookalikes, add_occluder, look_elsewhere
-from roam_jax.data.motion import View, compress, film, take_view, warp_box
+from roam_jax.data.motion import QUALITIES, View, compress, film, take_view, warp_box
 from roam_jax.data.sequences import DataError, Sequence, outside_image
 from roam_jax.patches.crop import FILL_RGB, crop_host
 from roam_jax.patches.geometry import roi_side
@@ -97,9 +97,10 @@ def sample_clip(sequence: Sequence, config: Config, material: Material = NOTHING
             if elsewhere := look_elsewhere(sequence, shown[i], boxes[frames[i]], size, material, rng=rng):
                 shown[i], windows.centers_xy[i], windows.sizes_wh_px[i] = elsewhere
                 seen[i] = 0
-    crops = zip(shown, windows.centers_xy, windows.sizes_wh_px, strict=True)
-    patches = np.stack([crop_host(image, center, size, m.patch_size) for image, center, size in crops])
     views = film(later, t.still_motion, rng=rng) if sequence.still and t.still_motion else []
+    patches = np.empty((len(frames), m.patch_size, m.patch_size, 3), np.uint8)
+    for i in range(len(first) if views else len(frames)):
+        patches[i] = crop_host(shown[i], windows.centers_xy[i], windows.sizes_wh_px[i], m.patch_size)
     outside_view: dict[int, Bool[np.ndarray, "p p"]] = {}
     for i, view in enumerate(views, len(first)):
         patches[i], outside_view[i] = take_view(
@@ -255,7 +256,8 @@ def degrade(patch: UInt8[np.ndarray, "p p 3"], view: View) -> UInt8[np.ndarray, 
         patch = cv2.filter2D(patch, -1, kernel, borderType=cv2.BORDER_REPLICATE)
     if view.downsampled > 1:
         patch = downsample(patch[None], view.downsampled)[0]
-    return compress(cv2.convertScaleAbs(patch, alpha=view.light), view.quality)
+    patch = cv2.convertScaleAbs(patch, alpha=view.light)  # type: ignore[assignment]
+    return patch if view.quality == QUALITIES[0] else compress(patch, view.quality)
 
 
 def colour_matrix(brightness: float, contrast: float, saturation: float, grey: float) -> Float64[np.ndarray, "3 4"]:

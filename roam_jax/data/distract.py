@@ -25,6 +25,8 @@ NEAREST, FARTHEST = 0.85, 2.2
 """distance of a look-alike, over that at which its box and the object's touch"""
 SHORTEST, LONGEST = 0.1, 0.5
 """of an occlusion, over the later frames of a clip: 3 to 15 of the official 30"""
+TINT, TINT_WITH_GROUND = 0.25, 0.08
+"""largest change of colour of what is pasted; less where some of the background is pasted too, which would show"""
 TRIES = 8
 """places that are tried for a part of a picture without the object"""
 LEAST_INSIDE = 0.6
@@ -75,7 +77,7 @@ def add_lookalikes(scene: Scene, sequence: Sequence, material: Material, *, rng:
         elif kind == "cutout" and material.cutouts:
             found = cut_out(material.cutouts[int(rng.integers(len(material.cutouts)))])
         cuts = [found] if found else cut_object(scene, every_frame=kind == "own")
-        variation = draw_variation(rng=rng)
+        variation = draw_variation(TINT if found and kind == "cutout" else TINT_WITH_GROUND, rng=rng)
         cuts = [vary(cut, *variation) for cut in cuts]
         count = len(scene.patches) - scene.first
         start = rng.uniform(-1, 1)
@@ -101,7 +103,7 @@ def add_occluder(scene: Scene, sequence: Sequence, material: Material, *, rng: n
     picture = read_other(sequence, material, rng=rng) if kind == "texture" else None
     turn, size = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(np.log(0.7), np.log(1.8)))
     if kind == "cutout" and material.cutouts:
-        cut = vary(cut_out(material.cutouts[int(rng.integers(len(material.cutouts)))]), *draw_variation(rng=rng))
+        cut = vary(cut_out(material.cutouts[int(rng.integers(len(material.cutouts)))]), *draw_variation(TINT, rng=rng))
         half = size / 2
     elif picture is not None:
         cut, half = cut_texture(picture[0], rng=rng), size / 2
@@ -241,7 +243,7 @@ def cut_part(picture: UInt8[np.ndarray, "h w 3"], low_xy: np.ndarray, wh: np.nda
     return picture[y0:y1, x0:x1].copy()
 
 
-def soft_ellipse(shape: tuple[int, int], *, power: float = 3.0, softness: float = 0.3) -> Float32[np.ndarray, "h w"]:
+def soft_ellipse(shape: tuple[int, int], *, power: float = 3.0, softness: float = 0.5) -> Float32[np.ndarray, "h w"]:
     """Opacity that is 1 in the middle and falls to 0 at the edge of an ellipse; near a rectangle at a high `power`."""
     y, x = (np.abs((np.arange(n) + 0.5) / n * 2 - 1) ** power for n in shape)
     radius = (x[None] + y[:, None]) ** (1 / power)
@@ -249,9 +251,9 @@ def soft_ellipse(shape: tuple[int, int], *, power: float = 3.0, softness: float 
     return (t * t * (3 - 2 * t)).astype(np.float32)
 
 
-def draw_variation(*, rng: np.random.Generator) -> tuple[bool, float, Float64[np.ndarray, "3"]]:
-    """How a copy differs: flipped or not, its rotation in radians, factors of its colours."""
-    strength = rng.uniform(0, 0.25)
+def draw_variation(tint: float, *, rng: np.random.Generator) -> tuple[bool, float, Float64[np.ndarray, "3"]]:
+    """How a copy differs: flipped or not, its rotation in radians, factors of its colours in exp(+-tint)."""
+    strength = rng.uniform(0, tint)
     return bool(rng.random() < 0.5), rng.uniform(-0.35, 0.35), np.exp(rng.uniform(-strength, strength, 3))
 
 

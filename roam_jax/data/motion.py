@@ -29,7 +29,7 @@ BLUR_PATCH = 7.0
 MOST_DOWNSAMPLED = 1.0
 """largest logarithm of how much smaller than in its picture a view is taken, at strength 1"""
 QUALITIES = (95, 20)
-"""JPEG qualities, of the best frame and of the worst at strength 1"""
+"""JPEG qualities, of the best frames, which are not compressed again, and of the worst at strength 1"""
 KNOT_FRAMES = 4
 """frames between two random values of a smooth path, about"""
 OUTLINE = np.stack([np.cos(at := np.linspace(0, 2 * np.pi, 64, endpoint=False)), np.sin(at)], axis=1) / 2
