@@ -18,6 +18,7 @@ from roam_jax.core.losses import (
     anchors_above_half,
     best_anchors,
     box_smooth_l1,
+    cells_above,
     masked_response_l2,
     response_l2,
 )
@@ -142,7 +143,7 @@ def make_response_term(loss: LossConfig) -> Term:
     """First term of L, in the form that is asked for."""
     if loss.response_form == "paper":
         return response_l2
-    return partial(masked_response_l2, ignore_below=loss.ignore_below)
+    return partial(masked_response_l2, choose=partial(cells_above, ignore_below=loss.ignore_below))
 
 
 def choose_anchors(loss: LossConfig) -> ChooseAnchors:

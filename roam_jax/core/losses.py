@@ -21,6 +21,8 @@ Term = Callable[[Predictions, Samples], Float[Array, ""]]
 """a part of L, averaged over the samples"""
 ChooseAnchors = Callable[[Float[Array, "n m m"]], Float[Array, "n m m"]]
 """weights of the anchors that the box term is taken over, from their IoU with the object; -1 where there is none"""
+ChooseCells = Callable[[Float[Array, "n m m"]], Float[Array, "n m m"]]
+"""weights of the cells that the official response term is taken over, from their absolute error"""
 
 
 class Loss(NamedTuple):
@@ -73,14 +75,16 @@ def response_l2(predictions: Predictions, samples: Samples) -> Float[Array, ""]:
     return jnp.sum(weights * error**2) / jnp.maximum(jnp.sum(weights * samples.labels**2), 1e-6)
 
 
-def masked_response_l2(predictions: Predictions, samples: Samples, *, ignore_below: float) -> Float[Array, ""]:
-    """First term of Eq. 7 (official): squared error times exp(label), over the number of cells that count plus one.
-
-    Cells with an error below `ignore_below` do not count.
-    """
+def masked_response_l2(predictions: Predictions, samples: Samples, *, choose: ChooseCells) -> Float[Array, ""]:
+    """First term of Eq. 7 (official): squared error times exp(label), over the number of cells that count plus one."""
     error = predictions.response - samples.targets
-    counts = jnp.where(jnp.abs(error) >= ignore_below, samples.weights[:, None, None], 0.0)
+    counts = samples.weights[:, None, None] * choose(jnp.abs(error))
     return jnp.sum(counts * jnp.exp(samples.targets) * error**2) / (jnp.sum(counts) + 1.0)
+
+
+def cells_above(errors: Float[Array, "n m m"], ignore_below: float) -> Float[Array, "n m m"]:
+    """Cells with an error of at least `ignore_below` (official)."""
+    return (errors >= ignore_below).astype(errors.dtype)
 
 
 def box_smooth_l1(predictions: Predictions, samples: Samples, *, choose: ChooseAnchors) -> Float[Array, ""]:

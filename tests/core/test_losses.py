@@ -15,6 +15,7 @@ from roam_jax.core.losses import (
     averaged_meta_loss,
     best_anchors,
     box_smooth_l1,
+    cells_above,
     masked_response_l2,
     measure_terms,
     meta_loss,
@@ -30,7 +31,7 @@ WEIGHTS = (1.0, 0.0, 1.0)
 OFFICIAL = Loss(
     LOSS.predict,
     {
-        "response": partial(masked_response_l2, ignore_below=0.1),
+        "response": partial(masked_response_l2, choose=partial(cells_above, ignore_below=0.1)),
         "box": partial(box_smooth_l1, choose=partial(best_anchors, count=9)),
     },
     LOSS.weights,
@@ -74,7 +75,8 @@ def test_response_loss_of_the_official_code(maps):
                 total += np.exp(b) * (a - b) ** 2
                 count += 1
     assert 0 < count < 32
-    found = response_term(partial(masked_response_l2, ignore_below=0.1), *map(jnp.asarray, maps))
+    term = partial(masked_response_l2, choose=partial(cells_above, ignore_below=0.1))
+    found = response_term(term, *map(jnp.asarray, maps))
     assert found == pytest.approx(total / (count + 1), rel=1e-5)
 
 
@@ -175,7 +177,7 @@ def test_where_the_object_cannot_be_seen_the_response_shall_be_zero(maps):
     expected = np.sum((response - wanted) ** 2) / np.sum(labels**2)
     assert float(response_l2(predictions, samples)) == pytest.approx(expected, rel=1e-5)
     empty = samples._replace(labels=jnp.asarray(wanted), visible=jnp.ones(3))
-    official = partial(masked_response_l2, ignore_below=0.1)
+    official = partial(masked_response_l2, choose=partial(cells_above, ignore_below=0.1))
     assert float(official(predictions, samples)) == pytest.approx(float(official(predictions, empty)), rel=1e-6)
 
 
