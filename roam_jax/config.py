@@ -124,8 +124,10 @@ class ImplicitConfig:
 
     iterations: Annotated[int, Range(0, 1000)] = 0
     """of conjugate gradients, for the first-frame step of the response filter; 0: explicit, as in the paper (ours)"""
-    lambda0: Annotated[float, POSITIVE] = 100.0
+    lambda0: Annotated[float, POSITIVE] = 3e-3
     """lambda0 of the response filter before training (ours)"""
+    largest_rate: Annotated[float, POSITIVE] = 0.1
+    """rates of the response filter above count as this: with larger ones the step amplifies rounding (ours)"""
     boxes: bool = False
     """the filters of the box regression take an implicit first-frame step too (ours)"""
     box_lambda0: Annotated[float, POSITIVE] = 1e-4
@@ -356,6 +358,8 @@ class Config:
             raise ValueError(f"model.max_filter {m.max_filter} is below {square}, the filter of a square object")
         if self.implicit.updates and not self.implicit.iterations:
             raise ValueError("implicit.updates needs implicit.iterations of at least 1")
+        if self.implicit.iterations and self.loss.response_form != "paper":
+            raise ValueError("implicit.iterations needs loss.response_form 'paper': the loss that such a step minimises")
         if t.total_steps > COUNT.high:
             raise ValueError(f"meta.epochs times meta.steps_per_epoch must be {COUNT}, but is {t.total_steps}")
         if t.batch % t.micro_batch:

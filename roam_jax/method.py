@@ -160,7 +160,7 @@ def make_first_step(method: Method, config: Config) -> MakeStep:
     i, choose, geometry = config.implicit, choose_anchors(config.loss), method.geometry
 
     def make(samples: Samples, phi: Float[Array, "2"], scale: Theta | None) -> Step:
-        parts: list[LinearPart] = [response_part(samples, phi, scale, geometry)]
+        parts: list[LinearPart] = [response_part(samples, phi, scale, geometry, i.largest_rate)]
         if i.boxes:
             parts.append(box_part(samples, phi, scale, geometry, choose, config.loss.box_weight))
         return implicit_step_before(parts, i.iterations, method.loss_on(samples, phi, scale))
@@ -176,7 +176,8 @@ def make_implicit_update(method: Method, config: ImplicitConfig) -> MakeStep:
     """
 
     def make(samples: Samples, phi: Float[Array, "2"], scale: Theta | None) -> Step:
-        return implicit_step([response_part(samples, phi, scale, method.geometry)], config.iterations)
+        part = response_part(samples, phi, scale, method.geometry, config.largest_rate)
+        return implicit_step([part], config.iterations)
 
     return make
 

@@ -43,11 +43,13 @@ def lite() -> Config:
             patch_size=224, roi_scale=4.5, stride=8, map_size=28, base_filter=9, max_filter=23, reduced_channels=32,
             init_scale=1e-2,
         ),
-        loss=LossConfig(top_anchors=16, box_weight=20.0, peak_weight=1.0, giou_weight=1.0),
+        loss=LossConfig(
+            response_form="paper", top_anchors=16, box_weight=20.0, peak_weight=1.0, giou_weight=1.0,
+        ),
         optimizer=OptimizerConfig(
             inputs="log", coordinate_rates=1e-5, output_bias=0.0, lambda0=2e-6, log_lambda0=True,
         ),
-        implicit=ImplicitConfig(iterations=16, boxes=True, updates=True),
+        implicit=ImplicitConfig(iterations=24, boxes=True, updates=True),
         online=OnlineConfig(
             tau=10, steps=1, memory=10, step_samples=10, first_samples=9, penalty=0.3, size_rate=0.37, vote=5.0,
             motion_sigma=0.8,
