@@ -169,8 +169,13 @@ class OnlineConfig:
     """a frame enters the memory above this fraction of the first frame's score (official)"""
     recover_score: Annotated[float, Range(0, 10)] = 0.6
     """the motion map stays loose until the score is above this fraction of the first frame's (official)"""
+    confidence: Annotated[tuple[float, ...], Range(-100, 100, empty=True)] = ()
+    """weights of the constant and of each of `tracking.confidence.SIGNS`, which make the score a probability; empty: the
+    score is the response as a fraction of the first frame's (ours)"""
+    found_score: Annotated[float, Range(0, 10)] = 0.65
+    """frames whose score is above show what is usual (ours)"""
     lost_score: Annotated[float, Range(0, 10)] = 0.1
-    """`lost` is reported below this fraction of the first frame's score (ours)"""
+    """`lost` is reported where the score is below (ours)"""
     scales: Annotated[tuple[float, ...], Range(0.1, 10)] = (0.96, 1.0, 1.04)
     """scale factors of ROAM's multi-scale search (ours)"""
 
@@ -359,7 +364,9 @@ class Config:
         if self.implicit.updates and not self.implicit.iterations:
             raise ValueError("implicit.updates needs implicit.iterations of at least 1")
         if self.implicit.iterations and self.loss.response_form != "paper":
-            raise ValueError("implicit.iterations needs loss.response_form 'paper': the loss that such a step minimises")
+            raise ValueError(
+                "implicit.iterations needs loss.response_form 'paper': the loss that such a step minimises"
+            )
         if t.total_steps > COUNT.high:
             raise ValueError(f"meta.epochs times meta.steps_per_epoch must be {COUNT}, but is {t.total_steps}")
         if t.batch % t.micro_batch:

@@ -20,12 +20,13 @@ MOST = sys.float_info.max
 class Range:
     """Marker of a field, `Annotated[int, Range(1, 64)]`: the numbers that it may have, both ends included.
 
-    A field of several numbers has one at least, each of them in the range.
+    A field of several numbers has one at least, or none where it may be empty, each of them in the range.
     """
 
     low: float
     high: float
     odd: bool = False
+    empty: bool = False
 
     def __str__(self) -> str:
         """For help texts and errors."""
@@ -33,8 +34,9 @@ class Range:
 
     def check(self, value: Any, name: str) -> None:
         """Raise a `ValueError` unless the number, or each of them, is in the range."""
-        if isinstance(value, tuple) and not 1 <= len(value) <= MOST_ITEMS:
-            raise ValueError(f"{name} must be 1 to {MOST_ITEMS} numbers, but is {len(value)}")
+        least = 0 if self.empty else 1
+        if isinstance(value, tuple) and not least <= len(value) <= MOST_ITEMS:
+            raise ValueError(f"{name} must be {least} to {MOST_ITEMS} numbers, but is {len(value)}")
         for number in value if isinstance(value, tuple) else (value,):
             if not self.low <= number <= self.high or (self.odd and number % 2 == 0):
                 raise ValueError(f"{name} must be {self}, but is {_show(number)}")

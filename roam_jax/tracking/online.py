@@ -32,6 +32,7 @@ from roam_jax.method import make_method
 from roam_jax.patches.crop import crop_device
 from roam_jax.patches.geometry import Roi, box_to_image, box_to_patch, roi_of_box
 from roam_jax.patches.stretch import stretched_rois
+from roam_jax.tracking.confidence import Usual, begin, judge, look_at, remember_usual, signs_of
 from roam_jax.tracking.memory import Memory, empty_memory, join, recall, remember
 from roam_jax.tracking.params import Params
 from roam_jax.tracking.scoring import choose, keep_inside, motion_map
@@ -60,6 +61,8 @@ class TrackerState(NamedTuple):
     """whether the wide motion map is in use"""
     frame: Int[Array, ""]
     """frames tracked"""
+    usual: Usual
+    """what a frame is like in which the object was surely found"""
 
 
 class Prediction(NamedTuple):
@@ -68,8 +71,10 @@ class Prediction(NamedTuple):
     box_cxcywh: Float[Array, "4"]
     """image pixels"""
     score: Float[Array, ""]
-    """relative to the first frame's"""
+    """probability that the box is on the object; without `online.confidence`, its response over the first frame's"""
     lost: Bool[Array, ""]
+    signs: Float[Array, "k"]
+    """that the score is made of, as `confidence.SIGNS` names them"""
 
 
 def first_rois(box_cxcywh: Float[Array | np.ndarray, "4"], config: Config) -> Roi:
@@ -157,6 +162,7 @@ class Online:
         model, _ = self.method.start(params.meta, params.theta0, samples, phi)
         response = predict(model.theta, samples.features, phi, geometry).response
         kept = nearest_first(boxes[:, 2:], c.online.first_samples)
+        like = nearest_first(boxes[:, 2:], 1)[0]  # the one that is cut as later frames are
         return TrackerState(
             model=model,
             memory=empty_memory(c.online.memory, samples),
@@ -169,6 +175,7 @@ class Online:
             reference=jnp.max(response),
             loose=jnp.asarray(True),
             frame=jnp.zeros((), jnp.int32),
+            usual=begin(features[like], boxes[like], c.model.stride),
         )
 
     def step_features(
@@ -208,6 +215,18 @@ class Online:
         accept = (choice.score > o.accept_score * state.reference) & jnp.all(jnp.isfinite(predicted))
         scale_index = choice.best // (m.map_size * m.map_size)
         seen = predicted / jnp.asarray(search_scales(self.config))[scale_index]
+        look = look_at(features[scale_index], seen, m.stride)
+        signs = signs_of(
+            state.usual,
+            look,
+            response.ravel(),
+            boxes.reshape(-1, 4),
+            choice.scores,
+            chosen,
+            previous[2:],
+            state.reference,
+        )
+        score = judge(signs, o.confidence) if o.confidence else signs[0]
         sample = make_samples(features[scale_index][None], seen[None], self.method.geometry)
         state = state._replace(
             memory=remember(state.memory, sample, accept),
@@ -215,9 +234,9 @@ class Online:
             wh_patch=jnp.where(jnp.all(jnp.isfinite(predicted)), predicted[2:], previous[2:]),
             loose=choice.loose,
             frame=state.frame + 1,
+            usual=remember_usual(state.usual, look, signs[0], score > o.found_score),
         )
-        score = choice.score / jnp.maximum(state.reference, 1e-6)
-        return state, Prediction(box, score, score < o.lost_score)
+        return state, Prediction(box, score, score < o.lost_score, signs)
 
     def adapt(self, params: Params, state: TrackerState) -> tuple[ModelState, Float[Array, "2"]]:
         """The model after the recurrent steps of an update on what is remembered, and the filter size it is for.

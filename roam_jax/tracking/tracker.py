@@ -71,6 +71,7 @@ class Tracker:
         self.box: Float[np.ndarray, " 4"] = np.zeros(4, np.float32)
         self.score = 1.0
         self.lost = False
+        self.signs: Float[np.ndarray, " k"] = np.zeros(0, np.float32)
 
     def init(self, image: Any, box: Any) -> None:
         """Start on the object in `box` (x, y, w, h) of an image.
@@ -105,7 +106,7 @@ class Tracker:
             )
         seen: Any = self._host_crop.search(image, np.asarray(self._state.box_cxcywh)) if self._host_crop else image
         self._state, prediction = self._programs.step(self.params, self._state, seen)
-        box, score, lost = jax.device_get(prediction)
+        box, score, lost, self.signs = jax.device_get(prediction)
         self.box = np.concatenate([box[:2] - box[2:] / 2, box[2:]]).astype(np.float32)
         self.score, self.lost = float(score), bool(lost)
         return self.box
