@@ -184,15 +184,16 @@ def shares_of(seen: dict[str, Seen], kind: Kind, lost) -> float:
 
 
 def fit_weights(signs: Float[np.ndarray, "n k"], on: Bool[np.ndarray, " n"], ridge: float = 1e-3) -> np.ndarray:
-    """Logistic regression by Newton's method, the constant first."""
-    x = np.concatenate([np.ones((len(signs), 1)), signs], axis=1).astype(float)
+    """Logistic regression by Newton's method, the constant first; `ridge` counts signs in their standard deviations."""
+    spread = signs.std(axis=0) + 1e-9
+    x = np.concatenate([np.ones((len(signs), 1)), signs / spread], axis=1).astype(float)
     weights = np.zeros(x.shape[1])
     for _ in range(50):
         p = 1 / (1 + np.exp(-np.clip(x @ weights, -50, 50)))
         gradient = x.T @ (p - on) / len(x) + ridge * weights
         hessian = (x * (p * (1 - p))[:, None]).T @ x / len(x) + ridge * np.eye(len(weights))
         weights = weights - np.linalg.solve(hessian, gradient)
-    return weights
+    return weights / np.concatenate([[1.0], spread])
 
 
 def main() -> None:
@@ -223,7 +224,8 @@ def main() -> None:
         p = 1 / (1 + np.exp(-(weights[0] + signs @ weights[1:])))
         for low in np.arange(0, 1, 0.1):
             inside = (p >= low) & (p < low + 0.1)
-            print(f"said {low:.1f} to {low + 0.1:.1f}: {inside.sum()} frames, true {on[inside].mean():.3f}")
+            if inside.any():
+                print(f"said {low:.1f} to {low + 0.1:.1f}: {inside.sum()} frames, true {on[inside].mean():.3f}")
 
 
 if __name__ == "__main__":

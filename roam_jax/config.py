@@ -169,13 +169,13 @@ class OnlineConfig:
     """a frame enters the memory above this fraction of the first frame's score (official)"""
     recover_score: Annotated[float, Range(0, 10)] = 0.6
     """the motion map stays loose until the score is above this fraction of the first frame's (official)"""
-    confidence: Annotated[tuple[float, ...], Range(-100, 100, empty=True)] = ()
-    """weights of the constant and of each of `tracking.confidence.SIGNS`, which make the score a probability; empty: the
-    score is the response as a fraction of the first frame's (ours)"""
-    found_score: Annotated[float, Range(0, 10)] = 0.65
-    """frames whose score is above show what is usual (ours)"""
+    confidence: Annotated[tuple[float, ...], Range(-1e4, 1e4, empty=True)] = ()
+    """weights of a constant and of each of `tracking.confidence.SIGNS`: they make the score a probability; empty: the
+    score is the response over the first frame's (ours)"""
     lost_score: Annotated[float, Range(0, 10)] = 0.1
-    """`lost` is reported where the score is below (ours)"""
+    """`lost` is reported from a frame on whose score is below this (ours) ..."""
+    found_score: Annotated[float, Range(0, 10)] = 0.1
+    """... until one is not below this (ours)"""
     scales: Annotated[tuple[float, ...], Range(0.1, 10)] = (0.96, 1.0, 1.04)
     """scale factors of ROAM's multi-scale search (ours)"""
 

@@ -52,7 +52,7 @@ def lite() -> Config:
         implicit=ImplicitConfig(iterations=24, boxes=True, updates=True),
         online=OnlineConfig(
             tau=10, steps=1, memory=10, step_samples=10, first_samples=9, penalty=0.3, size_rate=0.37, vote=5.0,
-            motion_sigma=0.8,
+            motion_sigma=0.8, confidence=(1.22, 0.85, -209.84), lost_score=0.2, found_score=0.35,
         ),
         clips=ClipsConfig(
             shift=0.36, scale=0.25, stretch=0.12, max_stride=6, coarse=0.1, lookalikes=0.3,

@@ -32,7 +32,7 @@ from roam_jax.method import make_method
 from roam_jax.patches.crop import crop_device
 from roam_jax.patches.geometry import Roi, box_to_image, box_to_patch, roi_of_box
 from roam_jax.patches.stretch import stretched_rois
-from roam_jax.tracking.confidence import Usual, begin, judge, look_at, remember_usual, signs_of
+from roam_jax.tracking.confidence import Usual, begin, judge, look_at, see, signs_of, update_usual
 from roam_jax.tracking.memory import Memory, empty_memory, join, recall, remember
 from roam_jax.tracking.params import Params
 from roam_jax.tracking.scoring import choose, keep_inside, motion_map
@@ -62,7 +62,9 @@ class TrackerState(NamedTuple):
     frame: Int[Array, ""]
     """frames tracked"""
     usual: Usual
-    """what a frame is like in which the object was surely found"""
+    """what the object's frames have been like of late"""
+    lost: Bool[Array, ""]
+    """the object was not found in the last frame"""
 
 
 class Prediction(NamedTuple):
@@ -176,6 +178,7 @@ class Online:
             loose=jnp.asarray(True),
             frame=jnp.zeros((), jnp.int32),
             usual=begin(features[like], boxes[like], c.model.stride),
+            lost=jnp.asarray(False),
         )
 
     def step_features(
@@ -215,28 +218,23 @@ class Online:
         accept = (choice.score > o.accept_score * state.reference) & jnp.all(jnp.isfinite(predicted))
         scale_index = choice.best // (m.map_size * m.map_size)
         seen = predicted / jnp.asarray(search_scales(self.config))[scale_index]
-        look = look_at(features[scale_index], seen, m.stride)
-        signs = signs_of(
-            state.usual,
-            look,
-            response.ravel(),
-            boxes.reshape(-1, 4),
-            choice.scores,
-            chosen,
-            previous[2:],
-            state.reference,
-        )
-        score = judge(signs, o.confidence) if o.confidence else signs[0]
         sample = make_samples(features[scale_index][None], seen[None], self.method.geometry)
+        relative = choice.score / jnp.maximum(state.reference, 1e-6)
+        look = see(state.usual, look_at(features[scale_index], seen, m.stride), relative)
+        signs = signs_of(state.usual, look)
+        score = judge(signs, o.confidence) if o.confidence else relative
+        # once lost, only a frame in which the object is surely found ends it
+        lost = score < jnp.where(state.lost, o.found_score, o.lost_score)
         state = state._replace(
             memory=remember(state.memory, sample, accept),
             box_cxcywh=box,
             wh_patch=jnp.where(jnp.all(jnp.isfinite(predicted)), predicted[2:], previous[2:]),
             loose=choice.loose,
             frame=state.frame + 1,
-            usual=remember_usual(state.usual, look, signs[0], score > o.found_score),
+            usual=update_usual(state.usual, look, score > o.found_score, state.frame + 1),
+            lost=lost,
         )
-        return state, Prediction(box, score, score < o.lost_score, signs)
+        return state, Prediction(box, score, lost, signs)
 
     def adapt(self, params: Params, state: TrackerState) -> tuple[ModelState, Float[Array, "2"]]:
         """The model after the recurrent steps of an update on what is remembered, and the filter size it is for.
