@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from roam_jax.core.boxes import cell_centers
+from roam_jax.trees import is_finite
 
 GRID = 3
 """parts per side of the box that its look is averaged over"""
@@ -88,10 +89,12 @@ def judge(signs: Float[Array, "2"], weights: tuple[float, ...]) -> Float[Array, 
 
 
 def update_usual(usual: Usual, seen: Seen, sure: Bool[Array, ""], frame: Int[Array, ""]) -> Usual:
-    """What is usual after one more frame, whose number is `frame` (the first frame's is 0)."""
+    """What is usual after one more frame, of that number (the first one's is 0); one that is not finite is left out."""
     weight = jnp.where(sure, SURE_WEIGHT, UNSURE_WEIGHT)
     weight = jnp.where(frame <= FIRST_FRAMES, jnp.maximum(weight, 1 / (frame + 1.0)), weight)
-    return usual._replace(
-        look=(1 - weight) * usual.look + weight * seen.look,
-        log_response=(1 - weight) * usual.log_response + weight * seen.log_response,
-    )
+    finite = is_finite(seen)
+
+    def mix(old: Array, new: Array) -> Array:
+        return jnp.where(finite, (1 - weight) * old + weight * new, old)
+
+    return usual._replace(look=mix(usual.look, seen.look), log_response=mix(usual.log_response, seen.log_response))

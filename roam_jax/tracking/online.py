@@ -197,7 +197,7 @@ class Online:
         """Find the object in the feature maps of the searched patches, and remember what it looks like there.
 
         (Section 4) The best cell of the response after penalties and motion map gives the box, its size is smoothed;
-        the frame becomes an updating sample if the score is good enough.
+        the frame becomes an updating sample if the score is good enough, and the object not lost.
         """
         m, o = self.config.model, self.config.online
         roi = roi_of_box(state.box_cxcywh, m.roi_scale)
@@ -212,26 +212,31 @@ class Online:
         chosen = self.method.choose_box(boxes.reshape(-1, 4), choice.scores, choice.best)
         size = (1 - choice.size_weight) * previous[2:] + choice.size_weight * chosen[2:]
         predicted = jnp.concatenate([chosen[:2], size])
-        box = keep_inside(box_to_image(predicted, roi, m.patch_size), state.image_wh)
-        box = jnp.where(jnp.all(jnp.isfinite(box)), box, state.box_cxcywh)
+        finite = jnp.all(jnp.isfinite(predicted))
 
-        accept = (choice.score > o.accept_score * state.reference) & jnp.all(jnp.isfinite(predicted))
         scale_index = choice.best // (m.map_size * m.map_size)
-        seen = predicted / jnp.asarray(search_scales(self.config))[scale_index]
-        sample = make_samples(features[scale_index][None], seen[None], self.method.geometry)
+        features, to_scale = features[scale_index], 1 / jnp.asarray(search_scales(self.config))[scale_index]
         relative = choice.score / jnp.maximum(state.reference, 1e-6)
-        look = see(state.usual, look_at(features[scale_index], seen, m.stride), relative)
-        signs = signs_of(state.usual, look)
+        seen = see(state.usual, look_at(features, predicted * to_scale, m.stride), relative)
+        signs = signs_of(state.usual, seen)
         score = judge(signs, o.confidence) if o.confidence else relative
-        # once lost, only a frame in which the object is surely found ends it
-        lost = score < jnp.where(state.lost, o.found_score, o.lost_score)
+        # once lost, only a frame in which the object is surely found ends it; NaN is lost
+        lost = ~(score >= jnp.where(state.lost, o.found_score, o.lost_score))
+
+        accept = (choice.score > o.accept_score * state.reference) & finite
+        if o.confidence:  # neither size nor looks are learned from a frame in which the object is lost
+            accept = accept & ~lost
+            predicted = predicted.at[2:].set(jnp.where(lost, previous[2:], size))
+        box = keep_inside(box_to_image(predicted, roi, m.patch_size), state.image_wh)
+        box = jnp.where(finite & jnp.all(jnp.isfinite(box)), box, state.box_cxcywh)
+        sample = make_samples(features[None], (predicted * to_scale)[None], self.method.geometry)
         state = state._replace(
             memory=remember(state.memory, sample, accept),
             box_cxcywh=box,
-            wh_patch=jnp.where(jnp.all(jnp.isfinite(predicted)), predicted[2:], previous[2:]),
+            wh_patch=jnp.where(finite, predicted[2:], previous[2:]),
             loose=choice.loose,
             frame=state.frame + 1,
-            usual=update_usual(state.usual, look, score > o.found_score, state.frame + 1),
+            usual=update_usual(state.usual, seen, score > o.found_score, state.frame + 1),
             lost=lost,
         )
         return state, Prediction(box, score, lost, signs)
