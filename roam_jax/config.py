@@ -364,9 +364,12 @@ class Config:
         if self.implicit.updates and not self.implicit.iterations:
             raise ValueError("implicit.updates needs implicit.iterations of at least 1")
         if self.implicit.iterations and self.loss.response_form != "paper":
-            raise ValueError(
-                "implicit.iterations needs loss.response_form 'paper': the loss that such a step minimises"
-            )
+            raise ValueError("implicit.iterations needs loss.response_form 'paper', which it minimises")
+        o = self.online
+        if len(o.confidence) not in (0, 3):
+            raise ValueError(f"online.confidence must be empty or 3 numbers, but is {len(o.confidence)}")
+        if o.found_score < o.lost_score:
+            raise ValueError(f"online.found_score must be at least online.lost_score, which is {o.lost_score:g}")
         if t.total_steps > COUNT.high:
             raise ValueError(f"meta.epochs times meta.steps_per_epoch must be {COUNT}, but is {t.total_steps}")
         if t.batch % t.micro_batch:

@@ -1,6 +1,7 @@
 """`python -m roam_jax.checkpoints.convert OLD NEW`: a checkpoint or run folder of an older version in today's form.
 
-Arrays and settings get their new names; the arrays are bitwise those of OLD, which is left as it is.
+Arrays and settings get their new names; the arrays are bitwise those of OLD, which is left as it is. Where steps are
+implicit, the optimizer is shown the paper's response loss from now on, which these steps minimise.
 
 Exit codes: 0 converted, 2 wrong arguments, 5 OLD cannot be read or has settings that are no more, 6 NEW cannot be
 written.
@@ -20,7 +21,7 @@ from roam_jax.checkpoints.manifest import MANIFEST, CheckpointError
 from roam_jax.checkpoints.store import nest, read_leaves, save_tree
 from roam_jax.checkpoints.tracker import CARD
 from roam_jax.cli import ExitCode, run_command
-from roam_jax.config import Config
+from roam_jax.config import POSITIVE, Config
 from roam_jax.errors import OutputError, UsageError
 
 VERSION = 1
@@ -56,6 +57,9 @@ def convert_config(old: Any) -> Config:
     new["implicit"] = {
         k.removeprefix("implicit_"): v for k, v in old.pop("optimizer", {}).items() if k.startswith("implicit_")
     }
+    if new["implicit"].get("iterations"):
+        new["loss"]["response_form"] = "paper"  # what an implicit step minimised, whatever the optimizer was shown
+        new["implicit"].setdefault("largest_rate", POSITIVE.high)  # rates had no limit
     if "aspects" in new["online"]:
         new["model"]["aspects"] = new["online"].pop("aspects")
     train = old.pop("train", {})

@@ -91,7 +91,7 @@ def judge(signs: Float[Array, "2"], weights: tuple[float, ...]) -> Float[Array, 
 def update_usual(usual: Usual, seen: Seen, sure: Bool[Array, ""], frame: Int[Array, ""]) -> Usual:
     """What is usual after one more frame, of that number (the first one's is 0); one that is not finite is left out."""
     weight = jnp.where(sure, SURE_WEIGHT, UNSURE_WEIGHT)
-    weight = jnp.where(frame <= FIRST_FRAMES, jnp.maximum(weight, 1 / (frame + 1.0)), weight)
+    weight = jnp.where(frame <= FIRST_FRAMES, jnp.maximum(weight, 1 / (frame.astype(jnp.float32) + 1)), weight)
     finite = is_finite(seen)
 
     def mix(old: Array, new: Array) -> Array:

@@ -120,9 +120,16 @@ def test_settings_are_in_their_new_sections() -> None:
     expected: dict[str, dict[str, Any]] = {
         "backbone": {"name": "tiny", "neck_channels": 4},
         "model": {"patch_size": 64, "aspects": (0.9, 1.1)},
-        "loss": {"alpha": 9.0, "response_form": "official"},
+        "loss": {"alpha": 9.0, "response_form": "paper"},
         "optimizer": {"hidden": 3},
-        "implicit": {"iterations": 2, "lambda0": 5.0, "boxes": True, "box_lambda0": 6.0, "updates": True},
+        "implicit": {
+            "iterations": 2,
+            "lambda0": 5.0,
+            "boxes": True,
+            "box_lambda0": 6.0,
+            "updates": True,
+            "largest_rate": 1e30,
+        },
         "online": {"tau": 7},
         "clips": {"shift": 0.3, "coarse": 0.2},
         "unroll": {"updates": 3, "kappa_cf": 0.5},
@@ -131,6 +138,7 @@ def test_settings_are_in_their_new_sections() -> None:
     }
     assert convert_config(old) == Config.from_dict(expected)
     assert convert_config({}) == Config()
+    assert convert_config({"loss": {"response_form": "official"}}).loss.response_form == "official"
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from small import CONFIG, GEOMETRY, LOSS, assert_close, draw, draw_meta, draw_samples
 
+from roam_jax import presets
 from roam_jax.config import ImplicitConfig, LossConfig
 from roam_jax.core.losses import anchors_above_half, measure_terms
 from roam_jax.core.scaling import divide, multiply
@@ -20,8 +21,9 @@ PHI = jnp.array([3.0, 3.0])
 ENOUGH = 40
 """iterations until float32 gains nothing more"""
 BOX_WEIGHT = 5.0
+NO_LIMIT = 1e6
 PARTS = {
-    "response": partial(response_part, geometry=GEOMETRY),
+    "response": partial(response_part, geometry=GEOMETRY, largest_rate=NO_LIMIT),
     "box": partial(box_part, geometry=GEOMETRY, choose=anchors_above_half, box_weight=BOX_WEIGHT),
 }
 BRANCH = {"response": "cf", "box": "reg"}
@@ -33,7 +35,7 @@ def configure(**implicit):
     return dataclasses.replace(
         CONFIG,
         loss=LossConfig(response_form="paper", box_form="paper", box_weight=BOX_WEIGHT),
-        implicit=ImplicitConfig(**{"iterations": ENOUGH, "lambda0": 3.0} | implicit),
+        implicit=ImplicitConfig(**{"iterations": ENOUGH, "lambda0": 3.0, "largest_rate": NO_LIMIT} | implicit),
     )
 
 
@@ -108,6 +110,33 @@ def test_larger_rates_fit_better(theta, samples, terms, fit):
     assert losses[0] > losses[1] > losses[2]
 
 
+def test_rates_above_the_largest_count_as_that(theta, samples):
+    @partial(jax.jit, static_argnums=1)
+    def run(rates, largest_rate):
+        part = response_part(samples, PHI, None, GEOMETRY, largest_rate)
+        return part.put(theta, solve(part, theta, rates, ENOUGH))
+
+    mixed = jax.tree.map(jnp.exp, draw(theta, 3))
+    limited = jax.tree.map(lambda rate: jnp.minimum(rate, 0.8), mixed)
+    assert_close(run(mixed, 0.8), run(limited, NO_LIMIT), rtol=0, atol=0)
+    assert np.abs(run(mixed, 0.8).cf.filters - run(mixed, NO_LIMIT).cf.filters).max() > 1e-3
+
+
+def test_rounding_is_not_amplified():
+    """With the rates of the preset, and as many iterations: features that differ by rounding give the same filter."""
+    config = presets.lite().implicit
+    samples, theta = draw_samples(0, 3), start_of(configure()).theta0
+    near = samples._replace(features=samples.features * (1 + 1e-7 * np.sign(draw(samples.features, 5))))
+
+    @jax.jit
+    def run(samples):
+        part = response_part(samples, PHI, None, GEOMETRY, config.largest_rate)
+        return solve(part, theta, equal_rates(theta, 1e6), config.iterations)[0]
+
+    one, other = run(samples), run(near)
+    assert np.linalg.norm(one - other) < 1e-5 * np.linalg.norm(one)
+
+
 def test_empty_places_do_not_count(theta, samples, fit):
     padded = jax.tree.map(lambda x: jnp.concatenate([x, 5 + 0 * x[:2]]), samples)
     padded = padded._replace(weights=jnp.array([1.0, 1, 1, 0, 0]))
@@ -131,7 +160,7 @@ def test_meta_gradient_is_that_of_finite_differences(theta, samples):
     @jax.jit
     @jax.value_and_grad
     def judged(shift):
-        part = response_part(samples, PHI, None, GEOMETRY)
+        part = response_part(samples, PHI, None, GEOMETRY, NO_LIMIT)
         after = part.put(theta, solve(part, theta, equal_rates(theta, 3 * jnp.exp(shift)), ENOUGH))
         return measure_terms(after, test, PHI, LOSS)["response"]
 
