@@ -24,6 +24,7 @@ from jaxtyping import Float, UInt8
 from roam_jax.data.sequences import DataError, Sequence
 from roam_jax.evaluation.formats import Run
 from roam_jax.evaluation.runner import Outcomes, check_start, explain
+from roam_jax.patches.geometry import Roi
 from roam_jax.tracking.host import HostCrop, check_box
 from roam_jax.tracking.online import Online, Prediction, TrackerState
 from roam_jax.tracking.params import Params
@@ -68,7 +69,8 @@ class Lane:
     sequence: Sequence
     frames: Iterator[Image]
     shape: tuple[int, ...]
-    box_cxcywh: Float[np.ndarray, " 4"]
+    roi: Roi
+    """where its next frame is searched"""
     boxes_xywh: list[np.ndarray]
     seconds: list[float]
     upcoming: Future[Image] = field(init=False)
@@ -152,10 +154,10 @@ class Lanes:
         if not self.busy:
             return
         start = time.perf_counter()
-        boxes = self._step(images, pool)
+        boxes, rois = self._step(images, pool)
         seconds = (time.perf_counter() - start) / len(images)
         for index, lane in self._active():
-            box = lane.box_cxcywh = boxes[index]
+            box, lane.roi = boxes[index], Roi(*(x[index] for x in rois))
             lane.boxes_xywh.append(np.concatenate([box[:2] - box[2:] / 2, box[2:]]))
             lane.seconds.append(seconds)
             if lane.done:
@@ -179,7 +181,9 @@ class Lanes:
             self._states = jax.tree.map(lambda x: jnp.repeat(x[None], len(self._lanes), axis=0), state)
         self._states = jax.block_until_ready(self._programs.put(self._states, index, state))
         seconds = time.perf_counter() - start
-        return Lane(sequence, frames, image.shape, first.box_cxcywh, [box_xywh.astype(float)], [seconds])
+        return Lane(
+            sequence, frames, image.shape, Roi(*map(np.asarray, state.roi)), [box_xywh.astype(float)], [seconds]
+        )
 
     def _next_image(self, lane: Lane, pool: ThreadPoolExecutor) -> Image:
         image = lane.upcoming.result()
@@ -189,12 +193,12 @@ class Lanes:
             lane.upcoming = pool.submit(next, lane.frames)
         return image
 
-    def _step(self, images: dict[int, Image], pool: ThreadPoolExecutor) -> Float[np.ndarray, "b 4"]:
-        """Boxes (centre and size) of all places; those of empty places mean nothing."""
+    def _step(self, images: dict[int, Image], pool: ThreadPoolExecutor) -> tuple[Float[np.ndarray, "b 4"], Roi]:
+        """Boxes (centre and size) of all places, and where to search next; those of empty places mean nothing."""
 
         def cut(item: tuple[int, Lane]) -> tuple[int, np.ndarray]:
             index, lane = item
-            return index, self._crop.search(images[index], lane.box_cxcywh)
+            return index, self._crop.search(images[index], lane.roi)
 
         cuts = dict(pool.map(cut, self._active()))
         empty = np.zeros_like(next(iter(cuts.values())))
@@ -202,4 +206,4 @@ class Lanes:
         due = (self._frame + 1) % self._config.online.tau == 0
         program = self._programs.update if due else self._programs.follow
         self._states, prediction = program(self._params, self._states, patches)
-        return np.asarray(prediction.box_cxcywh)
+        return jax.device_get((prediction.box_cxcywh, self._states.roi))

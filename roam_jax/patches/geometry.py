@@ -35,6 +35,17 @@ def roi_of_box(box_cxcywh: Float[Array | np.ndarray, "4"], roi_scale: float) -> 
     return Roi(box_cxcywh[:2], box_cxcywh.__array_namespace__().stack([side, side]))
 
 
+def on_whole_pixels(roi: Roi) -> Roi:
+    """The window with its edges moved to the nearest pixels' edges (ours).
+
+    Windows around boxes that differ by rounding are then the same one. Cropping would turn the difference into one of a
+    grey value, a ten thousand times larger one, from which the tracker parts within a few dozen frames.
+    """
+    xp = roi.size_wh.__array_namespace__()
+    size = xp.maximum(xp.round(roi.size_wh), xp.ones_like(roi.size_wh))
+    return Roi(xp.round(roi.center_xy - size / 2) + size / 2, size)
+
+
 def box_to_patch(box_cxcywh: Float[Array, "4"], roi: Roi, patch_size: int) -> Float[Array, "4"]:
     """Image box to patch box, relative to the patch centre."""
     scale = patch_size / roi.size_wh

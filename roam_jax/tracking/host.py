@@ -36,9 +36,9 @@ class HostCrop:
         image_wh = np.array([image.shape[1], image.shape[0]], np.float32)
         return FirstPatches(self._cut(image, first_rois(box_cxcywh, self.config)), box_cxcywh, image_wh)
 
-    def search(self, image: Image, box_cxcywh: Float[np.ndarray, " 4"]) -> UInt8[np.ndarray, "s p p 3"]:
-        """Patches that are searched for an object that was in that box before."""
-        return self._cut(image, search_rois(box_cxcywh, self.config))
+    def search(self, image: Image, roi: Roi) -> UInt8[np.ndarray, "s p p 3"]:
+        """Patches that are searched, of `TrackerState.roi`."""
+        return self._cut(image, search_rois(Roi(*map(np.asarray, roi)), self.config))
 
     def _cut(self, image: Image, rois: Roi) -> UInt8[np.ndarray, "n p p 3"]:
         centers, sizes = np.asarray(rois.center_xy, np.float64), np.asarray(rois.size_wh, np.float64)

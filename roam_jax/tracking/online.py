@@ -30,7 +30,7 @@ from roam_jax.core.samples import Samples, filter_size_of, make_samples, nearest
 from roam_jax.core.update import ModelState
 from roam_jax.method import make_method
 from roam_jax.patches.crop import crop_device
-from roam_jax.patches.geometry import Roi, box_to_image, box_to_patch, roi_of_box
+from roam_jax.patches.geometry import Roi, box_to_image, box_to_patch, on_whole_pixels, roi_of_box
 from roam_jax.patches.stretch import stretched_rois
 from roam_jax.tracking.confidence import Usual, begin, judge, look_at, see, signs_of, update_usual
 from roam_jax.tracking.memory import Memory, empty_memory, join, recall, remember
@@ -50,6 +50,8 @@ class TrackerState(NamedTuple):
     """filter size (rows, columns), cells; follows the object at every update"""
     box_cxcywh: Float[Array, "4"]
     """the object, image pixels"""
+    roi: Roi
+    """where the next frame is searched"""
     image_wh: Float[Array, "2"]
     wh_patch: Float[Array, "2"]
     """its size in the last patch"""
@@ -89,9 +91,13 @@ def search_scales(config: Config) -> tuple[float, ...]:
     return (1.0,) if config.online.regression else config.online.scales
 
 
-def search_rois(box_cxcywh: Float[Array | np.ndarray, "4"], config: Config) -> Roi:
-    """ROIs that are searched: one (ROAM++), or one per scale (ROAM)."""
-    roi = roi_of_box(box_cxcywh, config.model.roi_scale)
+def search_roi(box_cxcywh: Float[Array | np.ndarray, "4"], config: Config) -> Roi:
+    """Where an object is searched that was in that box before (Section 4)."""
+    return on_whole_pixels(roi_of_box(box_cxcywh, config.model.roi_scale))
+
+
+def search_rois(roi: Roi, config: Config) -> Roi:
+    """The ROIs whose patches are searched: that one (ROAM++), or one per scale around it (ROAM)."""
     scales = np.array(search_scales(config), np.float32)
     sizes = roi.size_wh[None] * scales[:, None]
     return Roi(roi.center_xy[None] + 0 * sizes, sizes)
@@ -123,7 +129,7 @@ class Online:
         self, params: Params, state: TrackerState, image: UInt8[Array, "h w 3"]
     ) -> tuple[TrackerState, Prediction]:
         """Find the object in the next frame; every tau frames, update the model (Section 4)."""
-        return self.step_patches(params, state, self._crop(image, search_rois(state.box_cxcywh, self.config)))
+        return self.step_patches(params, state, self._crop(image, search_rois(state.roi, self.config)))
 
     def scan(
         self, params: Params, state: TrackerState, images: UInt8[Array, "t h w 3"]
@@ -171,6 +177,7 @@ class Online:
             first=jax.tree.map(lambda x: x[kept], samples),
             phi=phi,
             box_cxcywh=box_cxcywh,
+            roi=search_roi(box_cxcywh, c),
             image_wh=image_wh,
             wh_patch=wh_patch,
             start_wh_patch=wh_patch,
@@ -200,8 +207,7 @@ class Online:
         the frame becomes an updating sample if the score is good enough, and the object not lost.
         """
         m, o = self.config.model, self.config.online
-        roi = roi_of_box(state.box_cxcywh, m.roi_scale)
-        previous = box_to_patch(state.box_cxcywh, roi, m.patch_size)
+        roi, previous = state.roi, box_to_patch(state.box_cxcywh, state.roi, m.patch_size)
         response, deltas, anchors = predict(state.model.theta, features, state.phi, self.method.geometry)
         boxes = self._boxes(deltas, anchors, previous)
         maps = [
@@ -233,6 +239,7 @@ class Online:
         state = state._replace(
             memory=remember(state.memory, sample, accept),
             box_cxcywh=box,
+            roi=search_roi(box, self.config),
             wh_patch=jnp.where(finite, predicted[2:], previous[2:]),
             loose=choice.loose,
             frame=state.frame + 1,

@@ -30,6 +30,7 @@ from roam_jax.core.model import Branch, Theta
 from roam_jax.core.samples import Samples
 from roam_jax.core.update import ModelState
 from roam_jax.method import OWN_OPTIMIZERS
+from roam_jax.patches.geometry import Roi
 from roam_jax.tracking.confidence import Usual
 from roam_jax.tracking.memory import Memory
 from roam_jax.tracking.online import Online, Prediction, TrackerState, search_scales
@@ -43,7 +44,7 @@ TRACED_PARTS = ("core", "extensions", "backbones", "patches", "tracking")
 CPU_LEVELS = {"features": 2, "step": 2, "start": 0}
 """how hard the compiler tries on a CPU: level 3 takes longer for nothing, and start runs once"""
 
-for kind in (Params, TrackerState, Prediction, ModelState, Memory, Usual, Samples, Theta, Branch):
+for kind in (Params, TrackerState, Prediction, ModelState, Memory, Usual, Roi, Samples, Theta, Branch):
     jax.export.register_namedtuple_serialization(kind, serialized_name=f"roam_jax.{kind.__name__}")
 
 

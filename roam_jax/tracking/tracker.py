@@ -104,7 +104,7 @@ class Tracker:
             raise ValueError(
                 f"an image must have the first one's size; this one is {image.shape[1]} x {image.shape[0]} pixels"
             )
-        seen: Any = self._host_crop.search(image, np.asarray(self._state.box_cxcywh)) if self._host_crop else image
+        seen: Any = self._host_crop.search(image, self._state.roi) if self._host_crop else image
         self._state, prediction = self._programs.step(self.params, self._state, seen)
         box, score, lost, self.signs = jax.device_get(prediction)
         self.box = np.concatenate([box[:2] - box[2:] / 2, box[2:]]).astype(np.float32)

@@ -95,7 +95,7 @@ def test_the_program_without_the_update_is_the_tracker_without_updates(
     first, second = sequences[0].frames[0], sequences[0].frames[1]
     start = programs.start(tracker.params, *crop.first(first, sequences[0].boxes_xywh[0]))
     start = start._replace(frame=jnp.int32(config.online.tau - 1))
-    patches = crop.search(second, np.asarray(start.box_cxcywh))
+    patches = crop.search(second, start.roi)
     expected, prediction = jax.jit(still.step_patches)(tracker.params, start, patches)
 
     def run(program: Callable) -> tuple[TrackerState, Prediction]:

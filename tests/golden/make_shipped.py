@@ -24,7 +24,7 @@ from roam_jax.core.losses import measure_terms
 from roam_jax.core.meta import MetaParams
 from roam_jax.core.samples import filter_size_of, make_samples
 from roam_jax.patches.crop import crop_device
-from roam_jax.tracking.online import Online, first_rois, search_rois
+from roam_jax.tracking.online import Online, first_rois, search_roi, search_rois
 from roam_jax.tracking.params import Params, params_from_dict
 from roam_jax.training.episodes import clip_meta_loss
 
@@ -70,7 +70,8 @@ def compute() -> dict[str, np.ndarray]:
     images = [draw(100, 240, 320), draw(101, 240, 320) // 4 + draw(100, 240, 320) // 4 * 3]
     crop = compiled(jax.vmap(crop_device, (None, 0, None)), static_argnums=2)
     patches = [np.stack([draw(seed, SIDE, SIDE) for seed in range(count)]).astype(np.float32)]
-    for image, rois in zip(images, (first_rois(BOX_CXCYWH, config), search_rois(BOX_CXCYWH, config)), strict=True):
+    searched_rois = search_rois(search_roi(BOX_CXCYWH, config), config)
+    for image, rois in zip(images, (first_rois(BOX_CXCYWH, config), searched_rois), strict=True):
         patches.append(crop(image, jax.tree.map(jnp.asarray, rois), SIDE))
 
     @compiled

@@ -171,7 +171,7 @@ def test_first_frame_samples_can_stay(with_online, params, video, box_xywh):
 
 def test_multi_scale_search(with_online, params, video, first, box_xywh):
     online: Online = with_online(regression=False)
-    rois = search_rois(first.box_cxcywh, online.config)
+    rois = search_rois(first.roi, online.config)
     np.testing.assert_allclose(rois.size_wh[:, 0] / rois.size_wh[1, 0], [0.96, 1.0, 1.04], rtol=1e-5)
     state, predictions = jax.jit(online.scan)(params, first, video[1:])
     boxes = np.asarray(predictions.box_cxcywh)
