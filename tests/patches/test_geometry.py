@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from roam_jax.patches.geometry import Roi, box_to_image, box_to_patch, roi_of_box
+from roam_jax.patches.geometry import Roi, box_to_image, box_to_patch, on_whole_pixels, roi_of_box
 
 
 def test_roi_is_a_square_around_the_box():
@@ -28,3 +28,11 @@ def test_there_and_back():
     roi = Roi(jnp.array([120.5, -7.25]), jnp.array([310.0, 77.0]))
     again = jax.vmap(lambda box: box_to_image(box_to_patch(box, roi, 64), roi, 64))(boxes)
     np.testing.assert_allclose(again, boxes, rtol=1e-5, atol=1e-4)
+
+
+def test_windows_on_whole_pixels():
+    for xp in (np, jnp):
+        roi = on_whole_pixels(Roi(xp.array([10.3, 20.0]), xp.array([7.6, 0.2])))
+        assert isinstance(roi.size_wh, np.ndarray if xp is np else jax.Array)
+        np.testing.assert_allclose(roi.size_wh, [8, 1])  # at least a pixel
+        np.testing.assert_allclose(roi.center_xy, [10, 20.5])  # from 6 to 14, and from 20 to 21

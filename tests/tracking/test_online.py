@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from roam_jax.patches.geometry import roi_of_box
-from roam_jax.tracking.online import Online, first_rois, search_rois
+from roam_jax.tracking.online import Online, first_rois, search_roi, search_rois
 
 
 def same(ours, theirs, atol=0.0):
@@ -104,7 +104,8 @@ def test_one_compilation_whatever_the_box_does(config, programs, traced, params,
     for factor in (0.3, 0.5, 1.0, 2.0, 3.0):
         for stretch in (0.3, 1.0, 3.0):
             box = first.box_cxcywh * jnp.array([1.0, 1.0, factor * stretch, factor / stretch])
-            state = first._replace(box_cxcywh=box, frame=jnp.int32(config.online.tau - 1))
+            roi = search_roi(box, config)
+            state = first._replace(box_cxcywh=box, roi=roi, frame=jnp.int32(config.online.tau - 1))
             state, prediction = step(params, state, video[1])
             assert np.isfinite(prediction.box_cxcywh).all()
             sizes.append(tuple(np.asarray(state.phi).tolist()))
@@ -149,6 +150,50 @@ def test_nothing_accepted_nothing_learned(config, programs, params, video, first
     same((after.model, after.phi), (first.model, first.phi))
     assert bool(prediction.lost)
     assert bool(after.loose)
+
+
+@pytest.fixture(scope="module")
+def doubting(with_online):
+    """Step of a tracker that is sure of frames that respond at least as usual, e.g. with probability 0.5 as usual."""
+    online = with_online(confidence=(0.0, 1.0, 0.0), lost_score=0.3, found_score=0.6)
+    return jax.jit(online.step)
+
+
+def test_lost_from_a_low_score_until_a_high_one(doubting, params, video, first):
+    """The score is here the response over the usual one, as a / (1 + a)."""
+
+    def step(state, usual_response):
+        usual = state.usual._replace(log_response=jnp.log(jnp.float32(usual_response)))
+        return doubting(params, state._replace(usual=usual), video[1])
+
+    _, like_usual = step(first, 1.0)
+    response = float(like_usual.score / (1 - like_usual.score))
+    for was_lost, ratio, lost in [
+        (False, 0.2, True), (False, 0.8, False), (True, 0.8, True), (True, 2.0, False), (False, 2.0, False)
+    ]:  # fmt: skip
+        state, prediction = step(first._replace(lost=jnp.asarray(was_lost)), response / ratio)
+        assert float(prediction.score) == pytest.approx(ratio / (1 + ratio), rel=1e-3)
+        assert (bool(prediction.lost), bool(state.lost)) == (lost, lost)
+
+
+def test_nothing_is_learned_from_a_frame_in_which_the_object_is_lost(doubting, params, video, first):
+    usual = first.usual._replace(log_response=jnp.float32(20.0))
+    lost, prediction = doubting(params, first._replace(usual=usual), video[1])
+    found, _ = doubting(params, first, video[1])
+    assert bool(prediction.lost)
+    assert (int(lost.memory.written), int(found.memory.written)) == (0, 1)
+    np.testing.assert_allclose(lost.box_cxcywh[2:], first.box_cxcywh[2:], rtol=1e-5)
+    assert np.abs(found.box_cxcywh[2:] - first.box_cxcywh[2:]).max() > 0.1
+    np.testing.assert_allclose(lost.box_cxcywh[:2], found.box_cxcywh[:2], rtol=1e-5)
+
+
+def test_boxes_that_differ_by_rounding_are_searched_in_the_same_window(config, first):
+    box = np.asarray(first.box_cxcywh) + np.float32(0.2)  # not half-way between two pixels
+    for shift in ([1e-5, 0, 0, 0], [0, -1e-5, 1e-5, 0]):
+        same(search_roi(box + np.float32(shift), config), search_roi(box, config))
+    roi = search_roi(box + np.float32([0.3, 0.4, 1.7, 0]), config)
+    np.testing.assert_array_equal((roi.center_xy - roi.size_wh / 2) % 1, 0)
+    np.testing.assert_array_equal(roi.size_wh % 1, 0)
 
 
 def test_without_updates_the_model_stays(with_online, config, params, video, first, tracked):
