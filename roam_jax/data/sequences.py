@@ -127,14 +127,15 @@ class ImageFiles(Frames):
 
 
 @dataclass(frozen=True, eq=False)
-class Head(Frames):
-    """The first frames of others."""
+class Part(Frames):
+    """Some frames of others, one after the other."""
 
     frames: Frames
+    start: int
     count: int
 
     def __len__(self) -> int:
-        return min(self.count, len(self.frames))
+        return max(0, min(self.count, len(self.frames) - self.start))
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -143,11 +144,11 @@ class Head(Frames):
 
     def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """That of the others."""
-        return self.frames.read(index)
+        return self.frames.read(self.start + index)
 
     def get(self, indices: Indices[int]) -> list[UInt8[np.ndarray, "h w 3"]]:
         """Those of the others."""
-        return self.frames.get(indices)
+        return self.frames.get([self.start + index for index in indices])
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +177,8 @@ class Sequence:
     """names of what makes the whole sequence difficult"""
     first_box_only: bool = False
     """only the box of the first frame is known, and the others are NaN: test splits whose annotations are secret"""
+    given_xywh: Float32[np.ndarray, " 4"] | None = None
+    """box that trackers are started from, where that is not the first true one"""
 
     def __post_init__(self) -> None:
         boxes = np.asarray(self.boxes_xywh, np.float32).reshape(-1, 4)
@@ -194,15 +197,26 @@ class Sequence:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def head(self, count: int) -> Sequence:
-        """The sequence's first frames."""
+    @property
+    def first_xywh(self) -> Float32[np.ndarray, " 4"]:
+        """Box that trackers are started from; NaN where there is none."""
+        return self.boxes_xywh[0] if self.given_xywh is None else self.given_xywh
+
+    def part(self, start: int, count: int) -> Sequence:
+        """So many of the sequence's frames, from a later one on, where trackers are started from its true box."""
+        stop = start + count
         return replace(
             self,
-            frames=Head(self.frames, count),
-            boxes_xywh=self.boxes_xywh[:count],
-            visible=self.visible[:count],
-            labels={name: values[:count] for name, values in self.labels.items()},
+            frames=Part(self.frames, start, count),
+            boxes_xywh=self.boxes_xywh[start:stop],
+            visible=self.visible[start:stop],
+            labels={name: values[start:stop] for name, values in self.labels.items()},
+            given_xywh=None if start else self.given_xywh,
         )
+
+    def head(self, count: int) -> Sequence:
+        """The sequence's first frames."""
+        return self.part(0, count)
 
 
 def without_stills(sequences: Iterable[Sequence]) -> list[Sequence]:

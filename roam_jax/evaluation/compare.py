@@ -101,7 +101,7 @@ def read_folder(results: Results, sequences: ListOf[Sequence], protocol: Protoco
     runs = {name: run for name, run in held.items() if isinstance(run, Run)}
     origin = results.origin
     if origin is None:
-        truth = {sequence.name: sequence.boxes_xywh[0] for sequence in sequences}
+        truth = {sequence.name: sequence.first_xywh for sequence in sequences}
         origin = find_origin({name: run.boxes_xywh[0] for name, run in runs.items()}, truth, protocol)
     shift = np.array([origin, origin, 0, 0])
     return held | {name: Run(run.boxes_xywh - shift, run.seconds) for name, run in runs.items()}

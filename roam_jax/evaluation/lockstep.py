@@ -174,7 +174,7 @@ class Lanes:
         frames = iter(sequence.frames)
         image = next(frames)
         start = time.perf_counter()
-        box_xywh = check_box(sequence.boxes_xywh[0], image)
+        box_xywh = check_box(sequence.first_xywh, image)
         first = self._crop.first(image, box_xywh)
         state = self._programs.start(self._params, *first)
         if self._states is None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from collections.abc import Sequence as ListOf
 from functools import partial
 
-from roam_jax.data.sequences import Sequence
 from roam_jax.evaluation import runner
 from roam_jax.evaluation.trackers import TrackerChoice, TrackerLike
 
@@ -16,12 +15,12 @@ LANES = 16
 
 def choose_track(
     choice: TrackerChoice,
-    run: Callable[[TrackerLike, Sequence], runner.T],
+    run: Callable[[TrackerLike, runner.S], runner.T],
     *,
     workers: int = 0,
     batch: int = 0,
     lockstep: bool = True,
-) -> Callable[[ListOf[Sequence]], runner.Outcomes]:
+) -> Callable[[ListOf[runner.S]], runner.Outcomes[runner.T]]:
     """Function that tracks sequences in lockstep, in several processes, or here one after the other.
 
     Args:

@@ -1,4 +1,4 @@
-"""One-pass evaluation: each sequence is tracked once from its first true box, timed, written and scored.
+"""Evaluation: each sequence is tracked once from the box that it gives, timed, written and scored.
 
 A sequence that breaks does not stop the others. A sequence whose files are complete is not tracked again; scores are
 always those of the files, so that they do not depend on how often a run was interrupted.
@@ -13,6 +13,7 @@ import os
 import signal
 import threading
 import time
+import typing
 from collections import deque
 from collections.abc import Callable, Generator
 from collections.abc import Sequence as ListOf
@@ -34,6 +35,19 @@ from roam_jax.evaluation.protocols import Protocol
 from roam_jax.evaluation.trackers import TrackerLike
 from roam_jax.interrupts import deaf_children, raised_again
 
+
+class Named(typing.Protocol):
+    """What can be tracked: a sequence, or several that are tracked together."""
+
+    @property
+    def name(self) -> str:
+        """For the outcome."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+S = TypeVar("S", bound=Named)
 T = TypeVar("T")
 MakeTracker = Callable[[], TrackerLike]
 Outcomes = Generator[tuple[str, T | str], None, None]
@@ -138,13 +152,13 @@ def counted_frames(sequence: Sequence) -> Bool[np.ndarray, " n"]:
 
 
 def track_sequence(tracker: TrackerLike, sequence: Sequence) -> Run:
-    """Track one sequence from its first true box.
+    """Track one sequence from the box that it gives.
 
     Raises:
         DataError: the first frame has no true box, or a frame cannot be read.
     """
     check_start(sequence)
-    boxes, seconds = [np.asarray(sequence.boxes_xywh[0], float)], []
+    boxes, seconds = [np.asarray(sequence.first_xywh, float)], []
     for index, image in enumerate(sequence.frames):
         start = time.perf_counter()
         if index == 0:
@@ -161,12 +175,12 @@ def check_start(sequence: Sequence) -> None:
     Raises:
         DataError: it has no true box.
     """
-    if not has_box(sequence.boxes_xywh[:1]).all():
+    if not has_box(sequence.first_xywh[None]).all():
         raise DataError(f"sequence {sequence.name} should have a box in its first frame to start the tracker from")
 
 
 def track_here(
-    sequences: ListOf[Sequence], make_tracker: MakeTracker, run: Callable[[TrackerLike, Sequence], T] = track_sequence
+    sequences: ListOf[S], make_tracker: MakeTracker, run: Callable[[TrackerLike, S], T] = track_sequence
 ) -> Outcomes[T]:
     """Track the sequences one after the other in this process, all with one tracker.
 
@@ -178,14 +192,14 @@ def track_here(
     tracker = make_tracker() if sequences else None
     for sequence in sequences:
         if tracker:
-            yield sequence.name, _try(run, tracker, sequence)
+            yield sequence.name, try_one(run, tracker, sequence)
 
 
 def track_in_processes(
-    sequences: ListOf[Sequence],
+    sequences: ListOf[S],
     make_tracker: MakeTracker,
     workers: int,
-    run: Callable[[TrackerLike, Sequence], T] = track_sequence,
+    run: Callable[[TrackerLike, S], T] = track_sequence,
     *,
     threads: int = 0,
 ) -> Outcomes[T]:
@@ -217,20 +231,20 @@ def track_in_processes(
 
 
 @dataclass(frozen=True)
-class Job(Generic[T]):
+class Job(Generic[S, T]):
     """What a worker does with each sequence it gets."""
 
     make_tracker: MakeTracker
-    run: Callable[[TrackerLike, Sequence], T]
+    run: Callable[[TrackerLike, S], T]
 
-    def __call__(self, sequence: Sequence) -> T | str:
+    def __call__(self, sequence: S) -> T | str:
         """What came out, or what went wrong."""
-        return _try(self.run, _tracker_of_worker(self.make_tracker), sequence)
+        return try_one(self.run, _tracker_of_worker(self.make_tracker), sequence)
 
 
 def _track_in_pool(
-    waiting: deque[Sequence], job: Job[T], workers: int, threads: int
-) -> Generator[tuple[str, T | str], None, list[Sequence]]:
+    waiting: deque[S], job: Job[S, T], workers: int, threads: int
+) -> Generator[tuple[str, T | str], None, list[S]]:
     """Empty the queue; returns early, with the sequences that were on their way, when a process dies.
 
     Workers live no longer than our end of a pipe that they wait for: it is closed when nobody wants their outcomes any
@@ -240,7 +254,7 @@ def _track_in_pool(
     context = multiprocessing.get_context("spawn")
     theirs, ours = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_enter_worker, initargs=(threads, theirs))
-    running: dict[Future[T | str], Sequence] = {}
+    running: dict[Future[T | str], S] = {}
     try:
         while waiting or running:
             # no more than can run, so that few are under suspicion when one dies
@@ -283,7 +297,8 @@ def _tracker_of_worker(make_tracker: MakeTracker) -> TrackerLike:
     return make_tracker()
 
 
-def _try(run: Callable[[TrackerLike, Sequence], T], tracker: TrackerLike, sequence: Sequence) -> T | str:
+def try_one(run: Callable[[TrackerLike, S], T], tracker: TrackerLike, sequence: S) -> T | str:
+    """What came out, or one sentence on what went wrong."""
     try:
         return run(tracker, sequence)
     except Exception as error:  # whatever a tracker raises, the other sequences go on

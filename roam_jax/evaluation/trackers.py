@@ -1,10 +1,12 @@
-"""Trackers to evaluate, all with `init(image, box)` and `update(image)`: this package's, and those of OpenCV."""
+"""Trackers to evaluate, all with `init(image, box)` and `update(image)`: this package's, OpenCV's, and your own."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+import runpy
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +73,9 @@ class TrackerChoice:
         """
         if self.name != "roam":
             self()
+            if own := split_own(self.name):
+                digest = hashlib.sha256(own[0].read_bytes()).hexdigest()
+                return {"tracker": f"{own[0].name}:{own[1]}", "file": digest[:16]}
             return {"tracker": self.name, "opencv": cv2.__version__}
         from roam_jax.checkpoints import digest_tree, load_checkpoint
 
@@ -115,7 +120,7 @@ def make_tracker(
     """The tracker of that name.
 
     Args:
-        name: `roam`, or `cv2:` and the lower-case name of one of OpenCV's trackers.
+        name: `roam`, `cv2:` and the lower-case name of one of OpenCV's trackers, or `FILE.py:NAME` of your own.
         checkpoint: of `roam`: name or directory.
         config: of `roam`: a configuration instead of the checkpoint's.
         nano_dir: of `cv2:nano`: the folder with `NANO_FILES`.
@@ -128,9 +133,39 @@ def make_tracker(
         from roam_jax.tracking.tracker import Tracker  # starts JAX, which OpenCV's trackers need not wait for
 
         return Tracker(checkpoint=checkpoint, config=config)
+    if own := split_own(name):
+        return load_own(*own)
     if not name.startswith("cv2:"):
-        raise ValueError(f"no tracker is called {name!r}; there are roam and cv2:csrt, cv2:kcf, cv2:mil, cv2:nano")
+        raise ValueError(
+            f"no tracker is called {name!r}; there are roam, cv2:csrt, cv2:kcf, cv2:mil, cv2:nano, and FILE.py:NAME"
+        )
     return OpenCVTracker(_find_opencv_factory(name.removeprefix("cv2:"), nano_dir))
+
+
+def split_own(name: str) -> tuple[Path, str] | None:
+    """File and name in it of a tracker of one's own; None for the name of another one."""
+    file, mark, attribute = name.rpartition(":")
+    return (Path(file), attribute) if mark and file.endswith(".py") else None
+
+
+def load_own(file: Path, name: str) -> TrackerLike:
+    """What `name` of a Python file gives when it is called without arguments.
+
+    Raises:
+        ValueError: the file cannot be run, has no such name, or that gives no object with `init` and `update`.
+    """
+    if (folder := str(file.resolve().parent)) not in sys.path:
+        sys.path.insert(0, folder)  # as of a script: modules beside it can be imported
+    try:
+        names = runpy.run_path(str(file))
+        tracker: Any = names[name]() if name in names else None
+    except Exception as error:  # whatever the file does
+        raise ValueError(f"{file}:{name} gives no tracker: {type(error).__name__}: {error}") from error
+    if name not in names:
+        raise ValueError(f"{file} should have a function or class {name!r} that gives the tracker")
+    if missing := [method for method in ("init", "update") if not callable(getattr(tracker, method, None))]:
+        raise ValueError(f"what {file}:{name} gives should have the method {' and '.join(missing)}")
+    return tracker
 
 
 def _find_opencv_factory(kind: str, nano_dir: Path | None) -> Callable[[], Any]:
