@@ -221,7 +221,10 @@ def test_the_command_with_several_starts(
     own.write_text(OWN + "\nprint('changed')\n")
     assert command.main([*args, "--tracker", f"{own}:Follower"]) == 2
     assert "holds results of another tracker" in capsys.readouterr().err
-    assert command.main([*args, "--compare", str(folder), str(folder) + "-4"]) == 3  # not as many boxes
+    assert command.main([*args, "--compare", str(folder), str(folder) + "-4"]) == 0
+    out, err = capsys.readouterr()
+    assert "left out: Far@true" in err  # which has not as many boxes in both
+    assert "2 trackers on 1 starts in sequences of otb" in out
     twin = tmp_path / "twin"
     twin.mkdir()
     for file in folder.glob("*.txt"):
