@@ -10,6 +10,7 @@ from roam_jax import presets
 from roam_jax.checkpoints import CheckpointError
 from roam_jax.config import Config
 from roam_jax.tracking.params import params_from_dict, params_to_dict
+from roam_jax.tracking.confidence import SIGNS
 from roam_jax.tracking.tracker import Tracker
 
 BOX = (40, 30, 24, 18)
@@ -52,6 +53,16 @@ def test_init_and_update(host, video):
     assert isinstance(host.score, float)
     assert isinstance(host.lost, bool)
     assert np.all(box[2:] > 0)
+
+
+def test_what_it_knows(checkpoint, host, video):
+    with pytest.raises(RuntimeError, match=r"Tracker.state needs Tracker.init\(image, box\) first"):
+        _ = Tracker(checkpoint).state
+    host.init(video[0], BOX)
+    host.update(video[1])
+    assert int(host.state.frame) == 1
+    assert host.signs.shape == (len(SIGNS),)
+    assert np.isfinite(host.signs).all()
 
 
 def test_host_and_device_crops_agree(host, device, video):
