@@ -1,10 +1,10 @@
-"""`lost`, measured, and the weights of the signs that it is made of: `python experiments/confidence.py ROOT ...`.
+"""`lost`, measured, and the weights of the signs that it is made of: `python experiments/confidence.py LAYOUT:ROOT ...`.
 
 Each sequence is tracked twice, its object hidden for 15 frames from the 31st on: painted out, and covered by a part of
 the picture beside it. Reported are the share of these frames that is called lost, that of the visible frames (of all,
 and of those in which the box is on the object), how often the object is taken up again within 15 frames, and after how
-many frames. With `--fit` the weights of `online.confidence` are fitted on these frames: the probability that the IoU is
-above 0.5.
+many frames; and the long-term F-score of VOT, for which hidden frames are such without the object. With `--fit` the
+weights of `online.confidence` are fitted on these frames: the probability that the IoU is above 0.5.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from roam_jax.data.sequences import Frames, Sequence
 from roam_jax.evaluation.metrics import iou_xywh
 from roam_jax.evaluation.runner import count_cores, track_in_processes
 from roam_jax.evaluation.trackers import TrackerLike
+from roam_jax.evaluation.vot.longterm import Judged, long_term_f
 from roam_jax.tracking.confidence import SIGNS
 from roam_jax.tracking.tracker import Tracker
 
@@ -211,6 +212,8 @@ def main() -> None:
     if arguments.record:
         np.savez(arguments.record, **{f"{n}/{f}": v for n, s in seen.items() for f, v in s._asdict().items()})
     print(f"{len(seen)} clips, of which {sum(s.iou[FROM - 2] > 0.5 for s in seen.values())} tracked when hidden\n")
+    judged = [Judged(s.iou, s.score, s.visible & ~s.hidden) for s in seen.values()]
+    print("long-term F-score {:.3f} (precision {:.3f}, recall {:.3f}, from {:.3f} on)\n".format(*long_term_f(judged)))
     head = ("lost below", "hidden", *KINDS, "visible", "visible, IoU > 0.5", "visible, IoU < 0.1", "again", "after")
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     for threshold in arguments.lost or (None,):

@@ -146,9 +146,9 @@ def run(arguments: Arguments) -> ExitCode:
     # all years of VOT have one layout, but each its own interval of the EAO
     supervised = arguments.dataset.startswith("vot")
     layout = "vot" if supervised else arguments.dataset
-    found, unreadable = read_readable(layout, arguments.root)
-    moving = without_stills(found)
-    if stills := len(found) - len(moving):
+    readable, unreadable = read_readable(layout, arguments.root)
+    moving = without_stills(readable)
+    if stills := len(readable) - len(moving):
         print(f"still pictures, in which there is nothing to track: {stills} left out", file=sys.stderr)
     sequences = choose_sequences(moving, ",".join(arguments.sequences))
     if supervised and not arguments.compare and (arguments.protocol != "ope" or arguments.max_frames):
