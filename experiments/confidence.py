@@ -1,4 +1,4 @@
-"""`lost`, measured, and the weights of the signs that it is made of: `python experiments/confidence.py LAYOUT:ROOT ...`.
+"""`lost`, measured, and the weights that it is made with: `python experiments/confidence.py LAYOUT:ROOT ...`.
 
 Each sequence is tracked twice, its object hidden for 15 frames from the 31st on: painted out, and covered by a part of
 the picture beside it. Reported are the share of these frames that is called lost, that of the visible frames (of all,
