@@ -19,8 +19,8 @@ def kinds_of(kind: type) -> set[type]:
 
 def test_every_error_of_the_package_has_an_exit_code():
     modules = [m.name for m in pkgutil.walk_packages(roam_jax.__path__, "roam_jax.") if not m.name.endswith("__main__")]
-    found = [value for name in modules for value in vars(importlib.import_module(name)).values()]
-    errors = {value for value in found if isinstance(value, type) and issubclass(value, Exception)}
+    actual = [value for name in modules for value in vars(importlib.import_module(name)).values()]
+    errors = {value for value in actual if isinstance(value, type) and issubclass(value, Exception)}
     ours = {kind for kind in errors if kind.__module__.startswith("roam_jax.") and kind is not ExplainedError}
     assert {"CheckpointError", "DataError", "Diverged", "WeightsError", "LogError"} <= {kind.__name__ for kind in ours}
     assert ours <= kinds_of(ExplainedError)

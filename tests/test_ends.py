@@ -33,9 +33,9 @@ def leftovers():
         while True:
             gc.collect()
             threads = [t.name for t in set(threading.enumerate()) - before if not t.name.startswith("tqdm_monitor")]
-            found = [*threads, *map(str, multiprocessing.active_children())]
-            if not found or time.monotonic() > deadline:
-                return found
+            actual = [*threads, *map(str, multiprocessing.active_children())]
+            if not actual or time.monotonic() > deadline:
+                return actual
             time.sleep(0.05)
 
     return find

@@ -49,17 +49,17 @@ def layer_of(name: str) -> int:
 
 def imports_of(source: str, *, only_run: bool = False) -> set[str]:
     """Full names of everything that is imported, wherever it stands; or of what is not for types alone."""
-    tree, found, for_types = ast.parse(source), set(), set()
+    tree, imported, for_types = ast.parse(source), set(), set()
     if only_run:
         checks = (n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
         for_types = {inner for check in checks for statement in check.body for inner in ast.walk(statement)}
     for node in set(ast.walk(tree)) - for_types:
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative import"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            imported |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return imported
 
 
 def inside(imported: set[str]) -> set[str]:

@@ -176,5 +176,5 @@ def test_the_forms_of_the_loss(form, counts, loss):
 def test_the_box_is_that_of_the_best_cell_or_a_vote(sharpness, left):
     config = dataclasses.replace(CONFIG, online=dataclasses.replace(CONFIG.online, vote=sharpness))
     boxes = jnp.array([[0.0, 0.0, 10.0, 10.0], [2.0, 0.0, 10.0, 10.0]])
-    found = make_method(config).choose_box(boxes, jnp.ones(2), jnp.array(0))
-    np.testing.assert_allclose(found, [left, 0, 10, 10], rtol=1e-6)
+    actual = make_method(config).choose_box(boxes, jnp.ones(2), jnp.array(0))
+    np.testing.assert_allclose(actual, [left, 0, 10, 10], rtol=1e-6)

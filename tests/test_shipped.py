@@ -17,9 +17,9 @@ gradients amplify it"""
 def test_the_numbers_of_the_shipped_checkpoint() -> None:
     with np.load(Path(__file__).parent / "golden" / "shipped.npz") as golden:
         expected = dict(golden)
-    found = compute()
-    assert found.keys() == expected.keys()
+    actual = compute()
+    assert actual.keys() == expected.keys()
     for name, value in expected.items():
-        assert found[name].shape == value.shape, name
-        error = np.abs(found[name] - value).max() / np.abs(value).max()
+        assert actual[name].shape == value.shape, name
+        error = np.abs(actual[name] - value).max() / np.abs(value).max()
         assert error <= TOLERANCES.get(name, TOLERANCE), f"{name}: {error:.1e}"

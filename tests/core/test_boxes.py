@@ -78,8 +78,8 @@ def test_decode_inverts_encode():
 
 
 def test_encode_is_the_usual_parameterisation():
-    found = encode(jnp.array([3.0, -2.0, 8.0, 5.0]), jnp.array([1.0, 2.0, 4.0, 10.0]))
-    np.testing.assert_allclose(found, [2 / 4, -4 / 10, np.log(2), np.log(0.5)], rtol=1e-6)
+    actual = encode(jnp.array([3.0, -2.0, 8.0, 5.0]), jnp.array([1.0, 2.0, 4.0, 10.0]))
+    np.testing.assert_allclose(actual, [2 / 4, -4 / 10, np.log(2), np.log(0.5)], rtol=1e-6)
 
 
 def test_decode_cannot_overflow():

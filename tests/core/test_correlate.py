@@ -35,13 +35,13 @@ def test_it_is_a_correlation_with_zero_padding(method):
     features, filters = inputs(4, 5)
     phi = jnp.array([3.0, 5.0])
     kernel = np.asarray(warp(filters, phi, 7))
-    found = jax.jit(lambda f: correlate(f, filters, phi, 7, method))(features)
+    actual = jax.jit(lambda f: correlate(f, filters, phi, 7, method))(features)
     padded = np.pad(np.asarray(features), ((0, 0), (3, 3), (3, 3), (0, 0)))
-    assert found.shape == (2, 4, 5, 2)
+    assert actual.shape == (2, 4, 5, 2)
     for y in range(4):
         for x in range(5):
             expected = np.einsum("nhwc,hwco->no", padded[:, y : y + 7, x : x + 7], kernel)
-            np.testing.assert_allclose(found[:, y, x], expected, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(actual[:, y, x], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_no_program_holds_an_fft():

@@ -14,15 +14,15 @@ NAMES = [f"Eq. {number}" for number in range(1, 16)] + ["Algorithm 1"]
 
 def functions_by_equation() -> dict[str, list[str]]:
     """module.function of every function whose docstring begins with equations."""
-    found: dict[str, list[str]] = {name: [] for name in NAMES}
+    functions: dict[str, list[str]] = {name: [] for name in NAMES}
     for file in sorted(CORE.glob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.FunctionDef):
                 continue
             if match := re.match(r"\((Eq\.|Algorithm) ([\d, ]+)\)", ast.get_docstring(node) or ""):
                 for number in match[2].split(","):
-                    found[f"{match[1]} {number.strip()}"].append(f"{file.stem}.{node.name}")
-    return found
+                    functions[f"{match[1]} {number.strip()}"].append(f"{file.stem}.{node.name}")
+    return functions
 
 
 def test_every_equation_is_exactly_one_function():

@@ -8,17 +8,17 @@ from roam_jax.core.labels import gaussian_label, label_of_box
 
 def test_formula_of_the_paper():
     (x0, y0), (sx, sy), alpha = (2.3, 4.1), (3.0, 5.0), 20.0
-    found = gaussian_label(jnp.array([x0, y0]), jnp.array([sx, sy]), 7, alpha)
+    actual = gaussian_label(jnp.array([x0, y0]), jnp.array([sx, sy]), 7, alpha)
     for y in range(7):
         for x in range(7):
             expected = np.exp(-alpha * ((x - x0) ** 2 / sx**2 + (y - y0) ** 2 / sy**2))
-            np.testing.assert_allclose(found[y, x], expected, rtol=1e-4, atol=1e-12)
+            np.testing.assert_allclose(actual[y, x], expected, rtol=1e-4, atol=1e-12)
 
 
 def test_batches():
     centers, sizes = jnp.array([[1.0, 2.0], [3.0, 0.0]]), jnp.array([[2.0, 3.0], [4.0, 2.0]])
-    found = gaussian_label(centers, sizes, 5, 20.0)
-    np.testing.assert_allclose(found[1], gaussian_label(centers[1], sizes[1], 5, 20.0), rtol=1e-6)
+    actual = gaussian_label(centers, sizes, 5, 20.0)
+    np.testing.assert_allclose(actual[1], gaussian_label(centers[1], sizes[1], 5, 20.0), rtol=1e-6)
 
 
 def test_label_of_a_box_is_one_at_its_centre_and_wide_along_its_long_side():

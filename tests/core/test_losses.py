@@ -76,21 +76,21 @@ def test_response_loss_of_the_official_code(maps):
                 count += 1
     assert 0 < count < 32
     term = partial(masked_response_l2, choose=partial(cells_above, ignore_below=0.1))
-    found = response_term(term, *map(jnp.asarray, maps))
-    assert found == pytest.approx(total / (count + 1), rel=1e-5)
+    actual = response_term(term, *map(jnp.asarray, maps))
+    assert actual == pytest.approx(total / (count + 1), rel=1e-5)
 
 
 def box_errors(deltas, boxes, anchors):
     """IoU and mean smooth L1 error of every anchor, one at a time."""
-    found, errors = np.zeros(deltas.shape[:3]), np.zeros(deltas.shape[:3])
+    actual, errors = np.zeros(deltas.shape[:3]), np.zeros(deltas.shape[:3])
     for index in np.ndindex(*deltas.shape[:3]):
         (cx, cy, w, h), (ax, ay, aw, ah) = boxes[index[0]].astype(float), anchors[index[1:]].astype(float)
         inter = max(min(cx + w / 2, ax + aw / 2) - max(cx - w / 2, ax - aw / 2), 0)
         inter *= max(min(cy + h / 2, ay + ah / 2) - max(cy - h / 2, ay - ah / 2), 0)
-        found[index] = inter / (w * h + aw * ah - inter)
+        actual[index] = inter / (w * h + aw * ah - inter)
         wrong = np.abs(deltas[index] - [(cx - ax) / aw, (cy - ay) / ah, np.log(w / aw), np.log(h / ah)])
         errors[index] = np.mean([0.5 * e * e if e < 1 else e - 0.5 for e in wrong])
-    return found, errors
+    return actual, errors
 
 
 @pytest.fixture(scope="module")
@@ -110,17 +110,17 @@ def box_term(deltas, true, anchors, weights, choose):
 
 
 def test_box_loss_of_the_paper(boxes):
-    found, errors = box_errors(*boxes)
-    chosen = [errors[n][(found[n] >= 0.5) | (found[n] == found[n].max())] for n in (0, 2)]
+    actual, errors = box_errors(*boxes)
+    chosen = [errors[n][(actual[n] >= 0.5) | (actual[n] == actual[n].max())] for n in (0, 2)]
     expected = np.mean(np.concatenate(chosen))
     assert float(box_term(*boxes, WEIGHTS, anchors_above_half)) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("count", [9, 3, 6])
 def test_box_loss_of_the_official_code(boxes, count):
-    found, errors = box_errors(*boxes)
-    found, errors = found[[0, 2]].ravel(), errors[[0, 2]].ravel()
-    best = np.argsort(found)[::-1][:count]
+    actual, errors = box_errors(*boxes)
+    actual, errors = actual[[0, 2]].ravel(), errors[[0, 2]].ravel()
+    best = np.argsort(actual)[::-1][:count]
     ours = box_term(*boxes, WEIGHTS, partial(best_anchors, count=count))
     assert float(ours) == pytest.approx(errors[best].mean(), rel=1e-4)
 
@@ -141,8 +141,8 @@ def test_equal_overlaps_go_to_the_later_anchor():
 def test_the_box_loss_is_the_mean_over_the_chosen_anchors(boxes):
     _, errors = box_errors(*boxes)
     chosen = jnp.zeros((3, 4, 4)).at[0, 1, 2].set(1.0).at[2, 3, 3].set(0.5)
-    found = box_term(*boxes, (1.0, 1.0, 1.0), lambda overlaps: chosen)
-    assert float(found) == pytest.approx((errors[0, 1, 2] + 0.5 * errors[2, 3, 3]) / 1.5, rel=1e-4)
+    actual = box_term(*boxes, (1.0, 1.0, 1.0), lambda overlaps: chosen)
+    assert float(actual) == pytest.approx((errors[0, 1, 2] + 0.5 * errors[2, 3, 3]) / 1.5, rel=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -161,10 +161,10 @@ def judge():
 def test_a_sample_of_weight_zero_is_left_out(theta, judge, form):
     samples = draw_samples(0, 3)._replace(weights=jnp.array(WEIGHTS))
     other = jax.tree.map(lambda a, b: a.at[1].set(b), samples, Samples(9.0, 0.3, 5.0, 0.0, 1.0))
-    found = judge(theta, samples)[form]
-    assert_close(judge(theta, other)[form], found, rtol=1e-5)
+    actual = judge(theta, samples)[form]
+    assert_close(judge(theta, other)[form], actual, rtol=1e-5)
     counted, _ = judge(theta, samples._replace(weights=jnp.ones(3)))[form]
-    assert float(counted) != pytest.approx(float(found[0]), rel=1e-4)
+    assert float(counted) != pytest.approx(float(actual[0]), rel=1e-4)
 
 
 def test_where_the_object_cannot_be_seen_the_response_shall_be_zero(maps):
@@ -185,8 +185,8 @@ def test_where_the_object_cannot_be_seen_the_box_says_nothing(boxes):
     deltas, true, anchors = map(jnp.asarray, boxes)
     seen, nothing = jnp.array([1.0, 0.0, 1.0]), jnp.zeros((3, 4, 4))
     samples = Samples(nothing[..., None], nothing, true, jnp.ones(3), seen)
-    found = box_smooth_l1(Predictions(nothing, deltas, anchors), samples, choose=anchors_above_half)
-    assert float(found) == pytest.approx(float(box_term(*boxes, WEIGHTS, anchors_above_half)), rel=1e-5)
+    actual = box_smooth_l1(Predictions(nothing, deltas, anchors), samples, choose=anchors_above_half)
+    assert float(actual) == pytest.approx(float(box_term(*boxes, WEIGHTS, anchors_above_half)), rel=1e-5)
 
 
 @FORMS
@@ -204,11 +204,11 @@ def test_a_loss_is_the_weighted_sum_of_its_terms(theta):
     def run(theta):
         predictions = LOSS.predict(theta, samples.features, PHI)
         own = {name: term(predictions, samples) for name, term in LOSS.terms.items()}
-        found = measure_terms(theta, samples, PHI, loss)
-        return own, found, update_loss(theta, samples, PHI, loss), *meta_loss(theta, samples, PHI, loss)
+        actual = measure_terms(theta, samples, PHI, loss)
+        return own, actual, update_loss(theta, samples, PHI, loss), *meta_loss(theta, samples, PHI, loss)
 
-    own, found, update, meta, terms = run(theta)
-    assert own == found == terms
+    own, actual, update, meta, terms = run(theta)
+    assert own == actual == terms
     assert float(update) == float(meta) == pytest.approx(float(2 * own["response"] + 3 * own["box"]), rel=1e-6)
     values = dict(zip("abcd", map(jnp.float32, (1.0, 10.0, 100.0, 1000.0)), strict=True))
     assert float(tracking_loss(values, {"a": 1.0, "b": 2.0, "c": 3.0, "d": 5.0})) == 1 + 20 + 300 + 5000

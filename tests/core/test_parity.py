@@ -71,13 +71,13 @@ def at_the_limit():
         for moved in (label + away, label - away):
             labels[(0, frame, 0, *cell)] = moved
             given = load_unroll(golden)[1]
-            found = np.asarray(find_errors(given, taken)[loss])[(0, 0, *cell)]
-            if abs(found - 0.1) < 1e-6:
+            actual = np.asarray(find_errors(given, taken)[loss])[(0, 0, *cell)]
+            if abs(actual - 0.1) < 1e-6:
                 break
         else:
             raise AssertionError("the cell could not be moved to the limit")
         bits.append(Bit("cells", loss, place))
-        taken = taken.put(bits[-1:], np.array([not found >= 0.1]))
+        taken = taken.put(bits[-1:], np.array([not actual >= 0.1]))
 
     result, gradient = run(given, taken)
     golden["unroll/meta_loss"] = np.float64(result.total)

@@ -37,11 +37,11 @@ def filters():
 
 @pytest.mark.parametrize(("rows", "columns"), SIZES)
 def test_warp_is_a_centred_bilinear_resize(filters, rows, columns):
-    found = warp(filters, jnp.array([rows, columns], jnp.float32), CANVAS)
+    actual = warp(filters, jnp.array([rows, columns], jnp.float32), CANVAS)
     expected = np.zeros((CANVAS, CANVAS, 2, 3))
     top, left = (CANVAS - rows) // 2, (CANVAS - columns) // 2
     expected[top : top + rows, left : left + columns] = resize_align_corners(filters, rows, columns)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 def test_warp_to_the_base_size_is_the_identity(filters):
@@ -84,9 +84,9 @@ def sizes_of(boxes, limit=99):
 def test_filter_size_is_that_of_the_normalised_box_made_odd():
     rng = np.random.default_rng(1)
     boxes = rng.uniform(3, 90, (200, 2)).astype(np.float32)
-    for (w, h), found in zip(boxes, sizes_of(boxes), strict=True):
+    for (w, h), actual in zip(boxes, sizes_of(boxes), strict=True):
         scale = 16.0 / math.sqrt(float(w) * float(h))
-        for side, cells in zip((h, w), found, strict=True):
+        for side, cells in zip((h, w), actual, strict=True):
             up = math.ceil(1.5 * scale * float(side) / 4.0 - 1e-4)
             assert cells == up + (up % 2 == 0)
 

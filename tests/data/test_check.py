@@ -27,9 +27,9 @@ def test_a_clean_data_set(tmp_path, capsys):
     (add(tmp_path, "b", 2) / "absence.label").write_text("0\n1\n")
     (tmp_path / "b" / "groundtruth.txt").write_text("-5,2,30,4\n0,0,0,0\n")
     assert main(["got10k", str(tmp_path), "--all", "--json", str(tmp_path / "f.json")]) == ExitCode.SUCCESS
-    found = json.loads((tmp_path / "f.json").read_text())
-    assert found.pop("root") == str(tmp_path)
-    assert found == {
+    actual = json.loads((tmp_path / "f.json").read_text())
+    assert actual.pop("root") == str(tmp_path)
+    assert actual == {
         "layout": "got10k",
         "sequences": 2,
         "stills": 0,

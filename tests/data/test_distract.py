@@ -60,8 +60,8 @@ def test_pasting_blends_by_the_opacity():
 def test_how_much_of_the_object_is_covered(offset, covered):
     scene = make_scene()
     cut = Cut(np.zeros((16, 20, 3), np.uint8), np.ones((16, 20), np.float32), 1.25)
-    found = paste(scene, 0, cut, np.array(offset, float), np.array([20.0, 16.0]))
-    assert found == pytest.approx(covered)
+    actual = paste(scene, 0, cut, np.array(offset, float), np.array([20.0, 16.0]))
+    assert actual == pytest.approx(covered)
     assert (scene.patches != 100).any() == (covered > 0)
 
 

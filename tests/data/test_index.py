@@ -179,8 +179,8 @@ def test_videos_are_listed_anew(tmp_path):
     (tmp_path / "a.mp4").touch()
     (tmp_path / "a.txt").write_text("1,2,3,4\n")
     for _ in range(2):
-        found = read_with_index("videos", tmp_path, read_videos, folder=tmp_path / "cache", min_size=0)
-        assert [s.name for s in found] == ["a"]
+        actual = read_with_index("videos", tmp_path, read_videos, folder=tmp_path / "cache", min_size=0)
+        assert [s.name for s in actual] == ["a"]
     assert not (tmp_path / "cache").exists()
 
 

@@ -53,12 +53,12 @@ def test_the_box_is_where_the_object_went(scale, turn, tilt):
     in_patch = np.concatenate([(box[:2] - center) * SIDE / size, box[2:] * SIDE / size]).astype(np.float32)
     warp = warp_about_object(scale, turn, np.array(tilt))
     patch, _ = take_view(draw_ellipse(box), center, size, in_patch, warp, SIDE)
-    found = warp_box(in_patch, warp, SIDE)
+    actual = warp_box(in_patch, warp, SIDE)
     seen = patch[..., 0] > 130
     ys, xs = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
     low, high = np.array([xs[0], ys[0]]) - SIDE / 2, np.array([xs[-1], ys[-1]]) + 1 - SIDE / 2
-    np.testing.assert_allclose(found[:2] - found[2:] / 2, low, atol=1.2)
-    np.testing.assert_allclose(found[:2] + found[2:] / 2, high, atol=1.2)
+    np.testing.assert_allclose(actual[:2] - actual[2:] / 2, low, atol=1.2)
+    np.testing.assert_allclose(actual[:2] + actual[2:] / 2, high, atol=1.2)
 
 
 def test_a_view_without_warp_is_the_patch_with_its_outside():

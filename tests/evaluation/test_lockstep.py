@@ -100,15 +100,15 @@ def test_the_program_without_the_update_is_the_tracker_without_updates(
 
     def run(program: Callable) -> tuple[TrackerState, Prediction]:
         both = jax.tree.map(lambda x: jnp.stack([x, x]), start)
-        found = program(tracker.params, both, np.stack([patches, patches]))
-        return jax.tree.map(lambda x: x[1], found)
+        actual = program(tracker.params, both, np.stack([patches, patches]))
+        return jax.tree.map(lambda x: x[1], actual)
 
-    followed, found = run(programs.follow)
-    for ours, theirs in zip(jax.tree.leaves((followed, found)), jax.tree.leaves((expected, prediction)), strict=True):
+    followed, actual = run(programs.follow)
+    for ours, theirs in zip(jax.tree.leaves((followed, actual)), jax.tree.leaves((expected, prediction)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
     assert int(followed.memory.written) == 1
-    updated, found = run(programs.update)
-    np.testing.assert_allclose(found.box_cxcywh, prediction.box_cxcywh, atol=0.02)
+    updated, actual = run(programs.update)
+    np.testing.assert_allclose(actual.box_cxcywh, prediction.box_cxcywh, atol=0.02)
     parts = zip(*map(jax.tree.leaves, (start.model, followed.model, updated.model)), strict=True)
     for before, kept, changed in parts:
         np.testing.assert_array_equal(kept, before)

@@ -23,9 +23,9 @@ def term(response, weights, visible=1.0):
 
 
 def test_it_is_least_where_the_peak_is():
-    found = [float(term(jnp.zeros((1, 4, 4)).at[0, 1, at].set(1.0), jnp.ones(1))) for at in (2, 3)]
-    assert found[0] == pytest.approx(0.0, abs=1e-6)
-    assert found[1] == pytest.approx(20.0, rel=1e-3)
+    actual = [float(term(jnp.zeros((1, 4, 4)).at[0, 1, at].set(1.0), jnp.ones(1))) for at in (2, 3)]
+    assert actual[0] == pytest.approx(0.0, abs=1e-6)
+    assert actual[1] == pytest.approx(20.0, rel=1e-3)
     assert float(term(jnp.zeros((1, 4, 4)), jnp.ones(1))) == pytest.approx(np.log(16), rel=1e-5)
 
 

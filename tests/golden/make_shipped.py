@@ -64,7 +64,7 @@ def compute() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     boxes = np.concatenate([rng.uniform(-40, 40, (count, 2)), rng.uniform(40, 60, (count, 2))], axis=1)
     boxes = jnp.asarray(boxes, jnp.float32)
-    found: dict[str, Any] = {}
+    actual: dict[str, Any] = {}
 
     # The patches of all parts at once, so that the backbone is compiled once.
     images = [draw(100, 240, 320), draw(101, 240, 320) // 4 + draw(100, 240, 320) // 4 * 3]
@@ -81,7 +81,7 @@ def compute() -> dict[str, np.ndarray]:
         return tuple(level[:count] for level in seen), jnp.split(features, (count, count + FIRST))
 
     levels, (drawn, started, searched) = extract(params, jnp.concatenate(patches))
-    found["features"] = drawn[:2, ::3, ::3]
+    actual["features"] = drawn[:2, ::3, ::3]
 
     @compiled
     def measure(meta: MetaParams, features: jax.Array) -> Any:
@@ -104,11 +104,11 @@ def compute() -> dict[str, np.ndarray]:
             "loss before an update": loss_before,
         }
 
-    found |= measure(meta, drawn)
+    actual |= measure(meta, drawn)
 
     state = compiled(online.start_features)(params, started, jnp.asarray(BOX_CXCYWH), jnp.array([320.0, 240.0]))
     _, prediction = compiled(online.step_features)(params, state, searched)
-    found["box"], found["score"] = prediction.box_cxcywh, prediction.score
+    actual["box"], actual["score"] = prediction.box_cxcywh, prediction.score
 
     training = presets.lite_optimizer()
     rates = {f"{part}_rate": 1.0 for part in ("model", "lambda", "neck", "top")}
@@ -117,12 +117,12 @@ def compute() -> dict[str, np.ndarray]:
     )
     grad = jax.grad(lambda *a: clip_meta_loss(*a, backbone, config, key=jax.random.key(0)), has_aux=True)
     meta_gradient, unrolled = compiled(grad)(params._replace(trunk={}), levels, boxes, jnp.ones(count, bool))
-    found["meta loss"] = unrolled.total
+    actual["meta loss"] = unrolled.total
     for name in ("theta0", "lambda0", "omega", "top", "neck"):
         part = jax.tree_util.tree_leaves_with_path(getattr(meta_gradient, name))
         norms = {jax.tree_util.keystr(path): np.linalg.norm(leaf) for path, leaf in part}
-        found[f"meta-gradient {name}"] = np.array([norms[key] for key in sorted(norms)])
-    return {name: np.asarray(value) for name, value in found.items()}
+        actual[f"meta-gradient {name}"] = np.array([norms[key] for key in sorted(norms)])
+    return {name: np.asarray(value) for name, value in actual.items()}
 
 
 if __name__ == "__main__":

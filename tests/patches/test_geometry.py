@@ -19,8 +19,8 @@ def test_roi_of_an_empty_box_is_not_empty():
 
 def test_box_to_patch():
     roi = Roi(jnp.array([100.0, 50.0]), jnp.array([200.0, 50.0]))
-    found = box_to_patch(jnp.array([120.0, 40.0, 20.0, 10.0]), roi, 100)
-    np.testing.assert_allclose(found, [10.0, -20.0, 10.0, 20.0], rtol=1e-6)
+    actual = box_to_patch(jnp.array([120.0, 40.0, 20.0, 10.0]), roi, 100)
+    np.testing.assert_allclose(actual, [10.0, -20.0, 10.0, 20.0], rtol=1e-6)
 
 
 def test_there_and_back():

@@ -31,8 +31,8 @@ def test_the_object_is_stretched_around_its_middle():
     rois = stretched_rois(box, 5.0, ASPECTS)
     side = 5 * 12
     for center, size, factors in zip(rois.center_xy, rois.size_wh, stretch_factors(ASPECTS), strict=True):
-        found = box_to_patch(box, Roi(center, size), 100)
-        np.testing.assert_allclose(found, [0, 0, *(factors * np.array([16, 9]) * 100 / side)], rtol=1e-6)
+        actual = box_to_patch(box, Roi(center, size), 100)
+        np.testing.assert_allclose(actual, [0, 0, *(factors * np.array([16, 9]) * 100 / side)], rtol=1e-6)
 
 
 @pytest.mark.parametrize("box_xywh", [(60.25, 50.5, 24.0, 18.0), (60.25, 50.5, 0.7, 0.4)])

@@ -66,9 +66,9 @@ def test_first_samples_are_stretched_around_the_object(config):
     assert rois.size_wh.shape == (9, 2)
     assert len({tuple(size) for size in np.round(np.asarray(rois.size_wh), 3).tolist()}) == 9
     np.testing.assert_array_equal(rois.center_xy, np.broadcast_to([50, 40], (9, 2)))
-    found = {tuple(size) for size in np.round(np.asarray(rois.size_wh), 2).tolist()}
+    actual = {tuple(size) for size in np.round(np.asarray(rois.size_wh), 2).tolist()}
     expected = {(round(side / (s * r), 2), round(side / (s / r), 2)) for s in (0.8, 1.0, 1.2) for r in (0.8, 1.0, 1.2)}
-    np.testing.assert_allclose(sorted(found), sorted(expected), atol=0.02)
+    np.testing.assert_allclose(sorted(actual), sorted(expected), atol=0.02)
 
 
 def test_start_takes_one_step_and_remembers_nothing_yet(config, params, first):
@@ -179,12 +179,12 @@ def test_lost_from_a_low_score_until_a_high_one(doubting, params, video, first):
 def test_nothing_is_learned_from_a_frame_in_which_the_object_is_lost(doubting, params, video, first):
     usual = first.usual._replace(log_response=jnp.float32(20.0))
     lost, prediction = doubting(params, first._replace(usual=usual), video[1])
-    found, _ = doubting(params, first, video[1])
+    actual, _ = doubting(params, first, video[1])
     assert bool(prediction.lost)
-    assert (int(lost.memory.written), int(found.memory.written)) == (0, 1)
+    assert (int(lost.memory.written), int(actual.memory.written)) == (0, 1)
     np.testing.assert_allclose(lost.box_cxcywh[2:], first.box_cxcywh[2:], rtol=1e-5)
-    assert np.abs(found.box_cxcywh[2:] - first.box_cxcywh[2:]).max() > 0.1
-    np.testing.assert_allclose(lost.box_cxcywh[:2], found.box_cxcywh[:2], rtol=1e-5)
+    assert np.abs(actual.box_cxcywh[2:] - first.box_cxcywh[2:]).max() > 0.1
+    np.testing.assert_allclose(lost.box_cxcywh[:2], actual.box_cxcywh[:2], rtol=1e-5)
 
 
 def test_boxes_that_differ_by_rounding_are_searched_in_the_same_window(config, first):

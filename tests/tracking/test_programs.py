@@ -51,11 +51,11 @@ print("flax" in sys.modules, *tracker.update(images[1]))
 """
 
 
-def run(found, params, config):
+def run(compiled, params, config):
     side = config.model.patch_size
     patches = np.random.default_rng(0).integers(0, 255, (9, side, side, 3), dtype=np.uint8)
-    state = found.start(params, patches, np.array([60, 50, 20, 16], np.float32), np.array([120, 100], np.float32))
-    return [np.asarray(x) for x in found.step(params, state, patches[:1])[1]]
+    state = compiled.start(params, patches, np.array([60, 50, 20, 16], np.float32), np.array([120, 100], np.float32))
+    return [np.asarray(x) for x in compiled.step(params, state, patches[:1])[1]]
 
 
 def test_traced_programs_are_kept_and_damaged_ones_made_again(cache, online, params, config, monkeypatch):
@@ -74,8 +74,8 @@ def test_traced_programs_are_kept_and_damaged_ones_made_again(cache, online, par
         assert len(traced) == expected_traces
         assert programs_are_kept(online, shapes)
     for result in results[1:]:
-        for found, expected in zip(result, results[0], strict=True):
-            np.testing.assert_array_equal(found, expected)
+        for actual, expected in zip(result, results[0], strict=True):
+            np.testing.assert_array_equal(actual, expected)
     assert not programs_are_kept(online, Shapes.of(params._replace(omega={})))
 
 
@@ -125,6 +125,6 @@ def test_patches_in_groups(online, params, config):
         return patches.sum(axis=(1, 2, 3))
 
     patches = np.arange(8 * 3, dtype=np.float32).reshape(8, 1, 1, 3)
-    found = programs.extract_features(program, 3, params, patches)
-    np.testing.assert_array_equal(found, patches.sum(axis=(1, 2, 3)))
+    actual = programs.extract_features(program, 3, params, patches)
+    np.testing.assert_array_equal(actual, patches.sum(axis=(1, 2, 3)))
     assert calls == [3, 3, 3]

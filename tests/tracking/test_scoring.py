@@ -31,14 +31,14 @@ def test_change_penalty(factors, product):
 
 
 def test_motion_map():
-    found = np.asarray(motion_map(jnp.array([32.0, 16.0]), 17, 4, 0.5))
-    assert found.shape == (17, 17)
-    assert found[8, 8] == 1.0
-    np.testing.assert_allclose(found, found[::-1], rtol=1e-5)
-    np.testing.assert_allclose(found, found[:, ::-1], rtol=1e-5)
-    assert found[8, 11] > found[11, 8]  # a wide object may move further sideways
-    assert found[8, 10] == pytest.approx(np.exp(-0.2 * (2 / 4) ** 2), rel=1e-5)
-    np.testing.assert_allclose(found, np.outer(found[:, 8], found[8]), rtol=1e-5)
+    actual = np.asarray(motion_map(jnp.array([32.0, 16.0]), 17, 4, 0.5))
+    assert actual.shape == (17, 17)
+    assert actual[8, 8] == 1.0
+    np.testing.assert_allclose(actual, actual[::-1], rtol=1e-5)
+    np.testing.assert_allclose(actual, actual[:, ::-1], rtol=1e-5)
+    assert actual[8, 11] > actual[11, 8]  # a wide object may move further sideways
+    assert actual[8, 10] == pytest.approx(np.exp(-0.2 * (2 / 4) ** 2), rel=1e-5)
+    np.testing.assert_allclose(actual, np.outer(actual[:, 8], actual[8]), rtol=1e-5)
 
 
 def run(response, *, loose, tight=(1.0, 1.0, 1.0), wide=(1.0, 1.0, 1.0), sizes=None, reference=1.0):

@@ -20,8 +20,8 @@ def with_part(config, section, **changes):
 
 def totals(text: str) -> dict[str, int]:
     """Number of parameters in each table, by its title."""
-    found = re.findall(r"^(\w[\w ]*)\n.*?Total Parameters: ([\d,]+)", text, re.MULTILINE | re.DOTALL)
-    return {title: int(number.replace(",", "")) for title, number in found}
+    actual = re.findall(r"^(\w[\w ]*)\n.*?Total Parameters: ([\d,]+)", text, re.MULTILINE | re.DOTALL)
+    return {title: int(number.replace(",", "")) for title, number in actual}
 
 
 def count(tree) -> int:

@@ -38,8 +38,8 @@ def test_lines_lie_on_the_edges_of_the_box_at_any_size(scale):
 def test_a_lost_object_is_red_and_its_line_has_gaps():
     frame = np.full((270, 480, 3), 90, np.uint8)
     box = (100, 100, 200, 120)
-    found, lost = (draw_observations(frame, [observe(box, lost)]) for lost in (False, True))
-    assert count(found, LOST) == 0
+    actual, lost = (draw_observations(frame, [observe(box, lost)]) for lost in (False, True))
+    assert count(actual, LOST) == 0
     assert count(lost, COLOURS[0]) == 0
     assert count(lost, LOST) > 0
     edge = (lost[219:222, 110:290] != 90).any(axis=(0, 2))

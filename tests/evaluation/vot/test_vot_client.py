@@ -117,8 +117,8 @@ def test_polygons_become_boxes_by_the_rule_of_the_reader(start):
     black = {"color": trax.MemoryImage.create(picture(0, 0, 0))}
     corners = [(5.125, 4), (20.25, 8), (18, 16.5), (2.875, 12.5)]
     expected = polygons_to_boxes(np.array(corners).reshape(1, 8))[0]
-    (found,) = boxes_of(client.initialize(black, [(trax.Polygon.create(corners), {})], {}))
-    assert found == pytest.approx(expected, abs=1e-4)
+    (actual,) = boxes_of(client.initialize(black, [(trax.Polygon.create(corners), {})], {}))
+    assert actual == pytest.approx(expected, abs=1e-4)
     triangle = trax.Polygon.create([(1, 2), (11, 2), (1, 22)])
     assert boxes_of(client.initialize(black, [(triangle, {})], {})) == [[1, 2, 11, 21]]
     assert boxes_of(client.frame(black, {}, [])) == [[1, 2, 11, 21]]

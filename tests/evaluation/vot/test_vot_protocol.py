@@ -136,7 +136,7 @@ def test_results_are_read_as_they_were_written(tmp_path):
     lines = (place / "blank_001.txt").read_text().splitlines()
     assert lines[:6] == ["1", "11,20,10,10", "12,20,10,10", "13,20,10,10", "2", "0"]
     results = read_results(tmp_path, "us")
-    assert {name: len(found) for name, found in results.items()} == {"blank": 2, "other": 1}
+    assert {name: len(actual) for name, actual in results.items()} == {"blank": 2, "other": 1}
     for read, run in zip(results["blank"], runs, strict=True):
         assert as_text(read) == as_text(run)
         np.testing.assert_allclose(read.seconds, run.seconds, atol=1e-6)
