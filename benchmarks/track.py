@@ -125,7 +125,7 @@ def time_trunk(checkpoint: Checkpoint, repeats: int = 30) -> float:
     """Median milliseconds of the backbone's frozen part on one patch, compiled on its own."""
     side = checkpoint.config.model.patch_size
     patch = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
-    params = jax.device_put(checkpoint.params["backbone"])
+    params = jax.device_put({"trunk": checkpoint.params["trunk"]})
     trunk = jax.jit(make_backbone(checkpoint.config).trunk)
     jax.block_until_ready(trunk(params, patch))
     times = [time_call(lambda: jax.block_until_ready(trunk(params, patch)))[0] for _ in range(repeats)]
