@@ -14,6 +14,8 @@ from roam_jax.patches.geometry import Roi
 from roam_jax.tracking.online import first_rois, search_rois
 
 Image = UInt8[np.ndarray, "h w 3"]
+LARGEST = 1_000_000
+"""pixels: positions and sizes beyond are a mistake, and their squares lose what counts"""
 
 
 class FirstPatches(NamedTuple):
@@ -66,13 +68,15 @@ def check_box(box: Any, image: Image) -> Float[np.ndarray, " 4"]:
     Raises:
         ValueError: it does not.
     """
-    array = np.asarray(box, np.float32).ravel()
+    array = np.array(box, np.float32).ravel()  # a copy: the caller's own may change
     if array.shape != (4,) or not np.isfinite(array).all():
         raise ValueError(f"a box must be four finite numbers x, y, w, h; this one is {box}")
     x, y, w, h = array.tolist()
     height, width = image.shape[:2]
     if w <= 0 or h <= 0:
         raise ValueError(f"a box must have a positive width and height; this one has {w:g} x {h:g}")
+    if max(abs(value) for value in (x, y, w, h)) > LARGEST:
+        raise ValueError(f"a box must be within {LARGEST:,} pixels; this one is {x:g},{y:g},{w:g},{h:g}")
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         raise ValueError(f"the box {x:g},{y:g},{w:g},{h:g} lies outside the image of {width} x {height} pixels")
     return array

@@ -126,6 +126,21 @@ class Tracker:
             raise RuntimeError("Tracker.state needs Tracker.init(image, box) first")
         return self._state
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle: arrays of the host, and no compiled programs."""
+        kept = {name: value for name, value in self.__dict__.items() if name not in ("_programs", "online")}
+        return {**kept, **jax.device_get({name: kept[name] for name in ("params", "_state")})}
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        enable_compilation_cache()
+        self.__dict__.update(values)
+        self.online = Online(self.config)
+        self.params = jax.device_put(self.params)
+        if self._state is not None:
+            self._state = jax.device_put(self._state)
+            shape = None if self._host_crop else self._shape
+            self._programs = compile_programs(self.online, Shapes.of(self.params), shape)
+
     def _programs_are_kept(self, params: Params) -> bool:
         """Whether nothing needs to be traced: parameters of these shapes have been found to fit before."""
         return self._host_crop is not None and programs_are_kept(self.online, Shapes.of(params))

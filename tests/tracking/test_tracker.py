@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 
 import jax
 import numpy as np
@@ -116,6 +117,32 @@ def test_bad_images(host, video, image):
     with pytest.raises(ValueError, match="an image must be RGB, uint8"):
         host.update(image)
     assert host.update(video[1]).shape == (4,)  # nothing is lost
+
+
+@pytest.mark.parametrize("crop", ["host", "device"])
+def test_a_pickled_tracker_goes_on_alike(crop, host, device, video):
+    tracker = {"host": host, "device": device}[crop]
+    tracker.init(video[0], BOX)
+    tracker.update(video[1])
+    again = pickle.loads(pickle.dumps(tracker))
+    np.testing.assert_array_equal(again.box, tracker.box)
+    for image in video[2:5]:
+        np.testing.assert_array_equal(again.update(image), tracker.update(image))
+        assert (again.score, again.lost) == (tracker.score, tracker.lost)
+
+
+def test_a_tracker_that_has_not_started_pickles_too(checkpoint, host, video):
+    again = pickle.loads(pickle.dumps(Tracker(checkpoint, crop="host")))
+    again.init(video[0], BOX)
+    host.init(video[0], BOX)
+    np.testing.assert_array_equal(again.update(video[1]), host.update(video[1]))
+
+
+def test_the_callers_box_is_its_own(host, video):
+    box = np.array(BOX, np.float32)
+    host.init(video[0], box)
+    box += 5
+    np.testing.assert_array_equal(host.box, BOX)
 
 
 def test_update_before_init(checkpoint, video):
