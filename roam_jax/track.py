@@ -21,7 +21,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import chain, repeat
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +33,7 @@ from roam_jax.errors import ModelError, UsageError, usage_errors
 from roam_jax.evaluation.trackers import TrackerLike
 from roam_jax.interrupts import StopRequest
 from roam_jax.presets import lite
+from roam_jax.video.choice import choose_frames
 from roam_jax.video.draw import draw_observations
 from roam_jax.video.follow import follow, summarise, watch
 from roam_jax.video.formats import Observation
@@ -85,7 +85,14 @@ class TrackArgs:
     show: Flag = False
     """show the frames in a window while tracking; q, Esc or closing it ends"""
     fps: Annotated[float | None, option("FPS")] = None
-    """frames per second of video.mp4 (default: those of the input; 30 for pictures)"""
+    """frames per second of video.mp4 (default: each frame is shown when it is in the input; 30 for pictures)"""
+    start: Annotated[str, option("N|TIME")] = ""
+    """first frame: its number, from 0, or its time, as 12.5s (default: the first one; in a sequence folder, the first
+    with a box); --box is meant for it"""
+    stop: Annotated[str, option("N|TIME")] = ""
+    """frame to stop before, in the same way"""
+    step: Annotated[int, option("N")] = 1
+    """track every N-th frame only"""
     settings: Flag = False
     """list the settings of the tracker with the checkpoint's values, and exit"""
 
@@ -111,8 +118,9 @@ DESCRIPTION = f"""Track an object through a video: give the box around it in the
 
 Written to the output folder, line by line while tracking:
   boxes.txt    x,y,w,h for each frame, 0-based (boxes_1.txt, boxes_2.txt, ... for several objects)
-  track.jsonl  JSON for each frame and object: frame (from 0), target (the object's number, from 1 as in boxes_1.txt),
-               box (0-based), score, lost, compute_seconds (time that the tracker took)
+  track.jsonl  JSON for each frame and object: frame (from 0), time (seconds after the first frame of the input),
+               target (the object's number, from 1 as in boxes_1.txt), box (0-based), score, lost, compute_seconds
+               (time that the tracker took)
   video.mp4    the frames with boxes drawn; red and dashed: lost; several objects are numbered from 1
 
 Every setting of the tracker is an option too, for example --config.online.tau 10; --settings lists them.
@@ -164,7 +172,7 @@ def run(args: TrackArgs, config: Config | None, make_trackers: MakeTrackers) -> 
         ExplainedError: what went wrong; results up to there are on disk.
         KeyboardInterrupt: likewise.
     """
-    with open_input(args) as source:
+    with choose_frames(open_input(args), args.start, args.stop, args.step) as source:
         check_output(args, source)
         boxes = first_boxes(source, args.box, args.boxes, one_based=args.one_based)
         make_folder(args.output)
@@ -175,14 +183,14 @@ def run(args: TrackArgs, config: Config | None, make_trackers: MakeTrackers) -> 
         stop = StopRequest((signal.SIGINT,))
         try:
             with ExitStack() as opened, closing(watch(source)) as frames:
-                true_boxes = chain(() if truth is None else truth, repeat(None))
-                for (image, observations), true_box in zip(follow(frames, trackers, boxes), true_boxes):  # noqa: B905
+                for frame, observations in follow(frames, trackers, boxes):
                     if results is None:  # the first frame has compiled the programs; from here on there is work to lose
                         opened.enter_context(stop)
                         results = opened.enter_context(make_writer(args, source, len(boxes)))
                     observed.append(observations)
-                    results.write(image, observations, true_box)
-                    if stop.requested or (args.show and not show_frame(draw_observations(image, observations))):
+                    true_box = None if truth is None or frame.number >= len(truth) else truth[frame.number]
+                    results.write(frame.image, observations, true_box)
+                    if stop.requested or (args.show and not show_frame(draw_observations(frame.image, observations))):
                         break
         finally:
             print(summarise(observed, truth))
@@ -229,18 +237,27 @@ def make_writer(args: TrackArgs, source: FrameSource, targets: int) -> ResultWri
     """Files for the results, in place of those of an earlier run; raises an `OutputError` if they cannot be made."""
     fps = Fraction(args.fps).limit_denominator(1001) if args.fps else source.fps
     return ResultWriter(
-        args.output, targets=targets, size_hw=source.size_hw, fps=fps, video=args.video, one_based=args.one_based
-    )
+        args.output, targets=targets, size_hw=source.size_hw, fps=fps, constant=args.fps is not None,
+        video=args.video, one_based=args.one_based,
+    )  # fmt: skip
 
 
 def make_online_trackers(checkpoint: str, config: Config | None, count: int) -> Sequence[TrackerLike]:
     """One online tracker for each object.
 
     Raises:
+        UsageError: JAX has no device of the kind that it is told to use.
         ModelError: the checkpoint is missing or damaged, or does not fit the settings.
     """
+    import jax
+
     from roam_jax.tracking.tracker import Tracker
 
+    try:
+        jax.default_backend()
+    except (RuntimeError, AssertionError) as error:  # the second where the platform's plugin is not installed
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        raise UsageError(f"JAX finds no device of the platform that JAX_PLATFORMS={asked} asks for") from error
     try:
         return [Tracker(checkpoint, config) for _ in range(count)]
     except (ValueError, OSError) as error:

@@ -126,7 +126,7 @@ class Broken:
 
 @pytest.mark.parametrize("error", [RuntimeError("a fault"), KeyboardInterrupt()], ids=str)
 def test_tracking_ends(error, tmp_path, monkeypatch, leftovers):
-    monkeypatch.setattr(track, "watch", prefetch)
+    monkeypatch.setattr(track, "watch", lambda source: prefetch(source.timed()))
     argv = ["--demo", "--output", str(tmp_path / "out")]
     code = ExitCode.INTERRUPTED if isinstance(error, KeyboardInterrupt) else RuntimeError
     assert outcome(track.main, argv, lambda *_: [Broken(error)]) == code

@@ -101,6 +101,39 @@ def test_a_video_becomes_boxes_lines_and_a_video(video, out, capsys):
     assert "frame/s" in shown.err, "the progress bar"
 
 
+def test_part_of_a_video_keeps_its_numbers_and_times(video, out):
+    words = ("--start", "2", "--stop", "0.25s", "--step", "2")
+    assert run(video, "--box", "10,20,30,40", "--output", out, *words) == ExitCode.SUCCESS
+    rows = read_observations(out / "track.jsonl")
+    assert [row["frame"] for row in rows] == [2, 4, 6]
+    assert [row["time"] for row in rows] == pytest.approx([2 / 30, 4 / 30, 6 / 30], abs=1e-6)
+    shown = [frame.seconds for frame in VideoFile(out / "video.mp4").timed()]
+    np.testing.assert_allclose(shown, [0, 2 / 30, 4 / 30], atol=1e-3)
+
+
+def test_pauses_of_the_input_are_kept(out, tmp_path):
+    times = [0, 0.1, 0.2, 3.2, 3.3]
+    with VideoWriter(tmp_path / "pause.mp4", SIZE_HW, DEFAULT_FPS) as writer:
+        for seconds, frame in zip(times, make_frames(), strict=False):
+            writer.write(frame, seconds)
+    assert run(tmp_path / "pause.mp4", "--box", "10,20,30,40", "--output", out) == ExitCode.SUCCESS
+    assert [row["time"] for row in read_observations(out / "track.jsonl")] == pytest.approx(times, abs=1e-3)
+    shown = [frame.seconds for frame in VideoFile(out / "video.mp4").timed()]
+    np.testing.assert_allclose(shown, times, atol=1e-3)
+    assert run(tmp_path / "pause.mp4", "--box", "10,20,30,40", "--output", out, "--fps", "10") == ExitCode.SUCCESS
+    shown = [frame.seconds for frame in VideoFile(out / "video.mp4").timed()]
+    np.testing.assert_allclose(shown, np.arange(5) / 10, atol=1e-3)
+
+
+def test_a_sequence_whose_object_comes_later_starts_there(sequence, out, capsys):
+    lines = (sequence / "groundtruth_rect.txt").read_text().splitlines()
+    lines[:3] = ["nan,nan,nan,nan"] * 3
+    (sequence / "groundtruth_rect.txt").write_text("\n".join(lines))
+    assert run(sequence, "--output", out) == ExitCode.SUCCESS
+    assert [row["frame"] for row in read_observations(out / "track.jsonl")] == list(range(3, FRAMES))
+    assert "mean overlap 1.000 over 5 frames" in capsys.readouterr().out
+
+
 def test_no_video_writes_none(video, out):
     assert run(video, "--box", "10,20,30,40", "--output", out, "--no-video") == ExitCode.SUCCESS
     assert sorted(path.name for path in out.iterdir()) == ["boxes.txt", "track.jsonl"]
@@ -169,6 +202,16 @@ def test_the_demo_needs_no_input_and_measures_itself(out, capsys, monkeypatch):
     assert len(list(VideoFile(out / "video.mp4"))) == 6
 
 
+def test_a_device_that_is_not_there_is_one_sentence(video, out):
+    """In a process of its own: this one's JAX has started."""
+    command = [sys.executable, "-m", "roam_jax.track", video, "--box", "10,20,30,40", "--output", out, "--no-video"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cuda"}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert ended.returncode == ExitCode.USAGE, ended.stderr
+    last = ended.stderr.splitlines()[-1]
+    assert last == "error: JAX finds no device of the platform that JAX_PLATFORMS=cuda asks for"
+
+
 BAD_BOXES = {
     "text": ("ten,20,30,40", "four numbers"),
     "three numbers": ("10,20,30", "four numbers"),
@@ -176,6 +219,7 @@ BAD_BOXES = {
     "zero size": ("10,20,0,40", "is empty"),
     "negative size": ("10,20,30,-1", "is empty"),
     "outside": ("500,20,30,40", "outside the image"),
+    "beyond all images": ("10,20,1e30,1e30", "beyond 1,000,000 pixels"),
 }
 
 

@@ -13,37 +13,38 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from roam_jax.evaluation.metrics import iou_xywh, success_auc
 from roam_jax.evaluation.trackers import TrackerLike
-from roam_jax.video.formats import Box, Boxes, Image, Observation
-from roam_jax.video.source import FrameSource, prefetch
+from roam_jax.video.formats import Box, Boxes, Observation
+from roam_jax.video.source import Frame, FrameSource, prefetch
 
 
 def follow(
-    frames: Iterable[Image], trackers: Sequence[TrackerLike], boxes: Sequence[Box]
-) -> Iterator[tuple[Image, list[Observation]]]:
-    """Every frame with what each tracker says about it; in the first frame they are told their boxes.
+    frames: Iterable[Frame], trackers: Sequence[TrackerLike], boxes: Sequence[Box]
+) -> Iterator[tuple[Frame, list[Observation]]]:
+    """Every frame with what each tracker says about it; in the first one they are told their boxes.
 
     Args:
-        frames: RGB, all of one size.
+        frames: all of one size.
         trackers: one for each object.
         boxes: x, y, w, h of each in the first frame, 0-based image pixels.
     """
-    for index, image in enumerate(frames):
+    for count, frame in enumerate(frames):
         observations = []
         for target, (tracker, box) in enumerate(zip(trackers, boxes, strict=True)):
             start = time.perf_counter()
-            if index == 0:
-                tracker.init(image, box)
+            if count == 0:
+                tracker.init(frame.image, box)
                 score, lost = 1.0, False
             else:
-                box = np.asarray(tracker.update(image), np.float32)
+                box = np.asarray(tracker.update(frame.image), np.float32)
                 score, lost = float(tracker.score), bool(tracker.lost)
-            observations.append(Observation(index, target, box, score, lost, time.perf_counter() - start))
-        yield image, observations
+            took = time.perf_counter() - start
+            observations.append(Observation(frame.number, target, box, score, lost, took, frame.seconds))
+        yield frame, observations
 
 
-def watch(source: FrameSource) -> Generator[Image, None, None]:
+def watch(source: FrameSource) -> Generator[Frame, None, None]:
     """Frames with a progress bar; files are decoded in the background while the tracker works."""
-    frames = iter(source) if source.live else prefetch(source)
+    frames = source.timed() if source.live else prefetch(source.timed())
     with closing(frames), logging_redirect_tqdm([logging.getLogger()]):
         yield from tqdm(frames, desc="tracking", total=source.n_frames, unit="frame", mininterval=0.5)
 
@@ -53,7 +54,8 @@ def summarise(observed: Sequence[Sequence[Observation]], truth: Boxes | None) ->
 
     Args:
         observed: what `follow` gave for each frame.
-        truth: x, y, w, h of the one object in every frame, NaN or empty where it is unknown; None: all of it is.
+        truth: x, y, w, h of the one object in every frame of the input, NaN or empty where it is unknown; None: all of
+            it is.
     """
     if not observed:
         return "no frame was tracked"
@@ -62,10 +64,11 @@ def summarise(observed: Sequence[Sequence[Observation]], truth: Boxes | None) ->
     text = f"{len(observed)} frames tracked, lost in {lost}; first frame {seconds[0]:.1f} s"
     median = float(np.median(seconds[1:])) if len(seconds) > 1 else 0.0
     text += f", then {1 / median:.1f} frames/s (median {1e3 * median:.1f} ms a frame)" if median > 0 else ""
-    pairs = [(frame[0].box_xywh, box) for frame, box in zip(observed, () if truth is None else truth, strict=False)]
+    known = {} if truth is None else dict(enumerate(truth))
+    pairs = [(frame[0].box_xywh, known[frame[0].frame]) for frame in observed if frame[0].frame in known]
     pairs = [(box, true) for box, true in pairs if np.isfinite(true).all() and min(true[2:]) > 0]
     if pairs:
-        boxes, known = (np.stack(column) for column in zip(*pairs, strict=True))
-        overlap, auc = float(np.mean(iou_xywh(boxes, known))), float(success_auc(boxes, known))
+        boxes, true = (np.stack(column) for column in zip(*pairs, strict=True))
+        overlap, auc = float(np.mean(iou_xywh(boxes, true))), float(success_auc(boxes, true))
         text += f"\nsuccess AUC {auc:.3f}, mean overlap {overlap:.3f} over {len(pairs)} frames with a known box"
     return text

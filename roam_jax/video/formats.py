@@ -22,6 +22,8 @@ from roam_jax.errors import InputError, UsageError
 
 Image = UInt8[np.ndarray, "h w 3"]
 """RGB image"""
+LARGEST = 1_000_000
+"""pixels that a box may reach to"""
 Box = Float32[np.ndarray, " 4"]
 Boxes = Float32[np.ndarray, "n 4"]
 
@@ -31,7 +33,7 @@ class Observation:
     """What one tracker says about one frame."""
 
     frame: int
-    """0-based index of the frame"""
+    """0-based index of the frame in the input"""
     target: int
     """0-based index of the object"""
     box_xywh: Box
@@ -42,6 +44,8 @@ class Observation:
     """the tracker does not believe that this is the object"""
     seconds: float
     """time that the tracker took for this object in this frame"""
+    time: float = 0.0
+    """when the frame is shown, in seconds after the first one of the input"""
 
 
 def parse_box(text: str, *, one_based: bool = False) -> Box:
@@ -80,12 +84,14 @@ def format_box(box_xywh: Box, *, one_based: bool = False) -> str:
 def format_observation(observation: Observation) -> str:
     """Line of JSON about one object in one frame; null stands for a number that is not finite.
 
-    Keys: `frame`, from 0; `target`, the object's number, from 1 as in the names of the boxes files and in the video;
-    `box`; `score`; `lost`; `compute_seconds`, the time that the tracker took.
+    Keys: `frame`, from 0; `time`, when it is shown, in seconds after the first frame of the input; `target`, the
+    object's number, from 1 as in the names of the boxes files and in the video; `box`; `score`; `lost`;
+    `compute_seconds`, the time that the tracker took.
     """
     return json.dumps(
         {
             "frame": observation.frame,
+            "time": _finite(observation.time, 6),
             "target": observation.target + 1,
             "box": [_finite(value, 3) for value in observation.box_xywh.tolist()],
             "score": _finite(observation.score, 5),
@@ -119,7 +125,8 @@ def check_box(box_xywh: Box, size_hw: tuple[int, int]) -> Box:
     """The same box, if a tracker can start from it; it may stick out of the image, but not lie outside.
 
     Raises:
-        UsageError: a number is not finite, a side is shorter than a pixel, or no pixel of the image is inside.
+        UsageError: a number is not finite or beyond `LARGEST`, a side is shorter than a pixel, or no pixel of the image
+            is inside.
     """
     height, width = size_hw
     x, y, w, h = (float(value) for value in box_xywh)
@@ -128,6 +135,8 @@ def check_box(box_xywh: Box, size_hw: tuple[int, int]) -> Box:
         raise UsageError(f"{text} has a number that is not finite")
     if min(w, h) < 1:
         raise UsageError(f"{text} is empty: its width and height must be at least one pixel")
+    if max(abs(x), abs(y), w, h) > LARGEST:
+        raise UsageError(f"{text} reaches beyond {LARGEST:,} pixels, which no image does")
     if min(x + w, width) - max(x, 0) < 1 or min(y + h, height) - max(y, 0) < 1:
         raise UsageError(f"{text} lies outside the image, which is {width} pixels wide and {height} high")
     return box_xywh

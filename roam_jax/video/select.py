@@ -14,7 +14,7 @@ import numpy as np
 
 from roam_jax.errors import DisplayError, InputError, UsageError
 from roam_jax.video.draw import COLOURS, draw_box, line_width
-from roam_jax.video.formats import Box, Image, check_box, parse_box, read_boxes
+from roam_jax.video.formats import Box, Boxes, Image, check_box, parse_box, read_boxes
 from roam_jax.video.source import FrameSource
 
 TITLE = "draw a box around the object, then press Enter"
@@ -51,11 +51,22 @@ def first_boxes(
             boxes = [box for path in files for box in read_boxes(path, one_based=one_based)]
         except InputError as error:
             raise UsageError(str(error)) from error
-    elif source.groundtruth_xywh is not None:
-        boxes = [source.groundtruth_xywh[0]]
     else:
-        boxes = [select_box(next(iter(source)))]
+        first = next(source.timed())
+        truth = source.groundtruth_xywh
+        boxes = [select_box(first.image) if truth is None else box_of(source, truth, first.number)]
     return [check_box(box, source.size_hw) for box in boxes]
+
+
+def box_of(source: FrameSource, truth: Boxes, index: int) -> Box:
+    """The box beside a frame.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if index >= len(truth) or not np.isfinite(truth[index]).all():
+        raise UsageError(f"{source.name} has no box for frame {index}: start at another one, or give the box as --box")
+    return truth[index]
 
 
 def require_display(purpose: str) -> None:

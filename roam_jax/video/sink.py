@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ ENCODERS = ("libx264", "libopenh264", "mpeg4")
 """in the order of preference; the first two write H.264, and FFmpeg's builds differ in which they have"""
 SRGB, BT601 = 1, 6
 """FFmpeg's numbers for the primaries of RGB images, and for the YUV that OpenCV makes of them"""
+TICKS = 60_000
+"""of the video's clock in a second, at least"""
 QUEUE = 4
 """frames that may wait for the encoder"""
 RESULTS = re.compile(r"boxes(_[1-9][0-9]*)?\.txt|track\.jsonl|video\.mp4")
@@ -46,17 +49,25 @@ class VideoWriter:
         with _writing(path):
             # Fragments make a growing file readable; "hybrid" turns it into an ordinary MP4 at the end.
             self.container = av.open(str(path), "w", options={"movflags": "hybrid_fragmented", "flush_packets": "1"})
-            self.stream = cast(av.VideoStream, self.container.add_stream(encoder, rate=fps.limit_denominator(65535)))
+            self.fps = fps.limit_denominator(65535)
+            self.stream = cast(av.VideoStream, self.container.add_stream(encoder, rate=self.fps))
         self.stream.height, self.stream.width = height + height % 2, width + width % 2
         self.stream.pix_fmt = "yuv420p"
         context = self.stream.codec_context
         context.colorspace, context.color_primaries, context.color_trc = BT601, SRGB, SRGB
+        # Fine enough for any pause, and whole numbers at a constant rate.
+        context.time_base = Fraction(1, self.fps.numerator * math.ceil(TICKS / self.fps.numerator))
+        self.last = -1
         context.gop_size = max(1, round(fps))  # a fragment ends where the next key frame begins
         if encoder == "libx264":
             self.stream.options = {"preset": "superfast", "crf": "20"}  # the tracker needs the processor
 
-    def write(self, image: Image) -> None:
+    def write(self, image: Image, seconds: float | None = None) -> None:
         """Add a frame.
+
+        Args:
+            image: RGB.
+            seconds: when it is shown, after the first one; None: a frame after the one before.
 
         Raises:
             OutputError: the file cannot be written.
@@ -65,8 +76,13 @@ class VideoWriter:
             image = np.pad(image, ((0, self.padding[0]), (0, self.padding[1]), (0, 0)), mode="edge")
         # OpenCV's conversion is three times as fast as FFmpeg's.
         yuv = np.asarray(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2YUV_I420), np.uint8)
+        frame, clock = av.VideoFrame.from_ndarray(yuv, format="yuv420p"), self.stream.codec_context.time_base
+        assert clock is not None
+        next_one = self.last + round(1 / (self.fps * clock)) if self.last >= 0 else 0
+        self.last = next_one if seconds is None else max(round(seconds / clock), self.last + 1)
+        frame.pts, frame.time_base = self.last, clock
         with _writing(self.path):
-            self.container.mux(self.stream.encode(av.VideoFrame.from_ndarray(yuv, format="yuv420p")))
+            self.container.mux(self.stream.encode(frame))
 
     def close(self) -> None:
         """Write what the encoder still holds, and the file's index.
@@ -133,6 +149,7 @@ class ResultWriter:
         targets: number of objects.
         size_hw: of the frames.
         fps: of the video.
+        constant: frames follow each other at that rate, whenever they were shown in the input.
         video: write it.
         one_based: count pixels from 1 in the boxes files, as OTB does.
 
@@ -147,11 +164,13 @@ class ResultWriter:
         targets: int,
         size_hw: tuple[int, int],
         fps: Fraction,
+        constant: bool = False,
         video: bool = True,
         one_based: bool = False,
     ) -> None:
         make_folder(folder)
-        self.folder, self.one_based = folder, one_based
+        self.folder, self.one_based, self.constant = folder, one_based, constant
+        self.began: float | None = None
         names = ["boxes.txt"] if targets == 1 else [f"boxes_{target}.txt" for target in range(1, targets + 1)]
         self.files = [*names, "track.jsonl", *(["video.mp4"] if video else [])]
         """names of the files in the folder"""
@@ -185,7 +204,10 @@ class ResultWriter:
 
     def _write_video(self, image: Image, observations: Sequence[Observation], groundtruth_xywh: Box | None) -> None:
         assert self.video
-        self.video.write(draw_observations(image, observations, groundtruth_xywh))
+        seconds = observations[0].time
+        self.began = seconds if self.began is None else self.began
+        shown = None if self.constant else seconds - self.began
+        self.video.write(draw_observations(image, observations, groundtruth_xywh), shown)
 
     def _wait(self, count: int) -> None:
         """Wait until no more than `count` frames wait for the encoder; its errors arrive here."""

@@ -1,14 +1,17 @@
 """Frames of video files, picture files and cameras, decoded when they are asked for.
 
 Every frame is uint8 RGB (height, width, 3): grey becomes RGB, alpha is dropped, 16 bits are scaled to 8, and the
-rotation that a phone notes in its files is applied. All frames of a source have one size.
+rotation that a phone notes in its files is applied. All frames of a source have one size. With each comes the time at
+which it is shown, in seconds from the first one on.
 """
 
 from __future__ import annotations
 
 import glob
+import itertools
 import logging
 import re
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -16,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import av
 import av.logging
@@ -26,22 +29,37 @@ from av.container import InputContainer
 from av.error import FFmpegError
 
 from roam_jax.data.readers.otb import select_range
+from roam_jax.data.readers.tree import IMAGE_SUFFIXES
 from roam_jax.errors import InputError
 from roam_jax.video.formats import Boxes, Image, read_boxes
+from roam_jax.video.pictures import read_image, read_pages
 from roam_jax.video.truncation import ends_whole
 
 T = TypeVar("T")
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 DEFAULT_FPS = Fraction(30)
+MOST_FPS = 500
+"""what claims more frames per second is a file without a rate, whose clock ticks so often: as browsers record"""
+GIF_FPS = Fraction(10)
+"""of an animated GIF that says nothing, as browsers show it"""
 GROUND_TRUTHS = {"groundtruth_rect.txt": True, "groundtruth.txt": False}
 """name of a folder's annotation file: whether its boxes are 1-based (OTB) or 0-based (GOT-10k, own)"""
 
 log = logging.getLogger(__name__)
 
 
+class Frame(NamedTuple):
+    """A frame, and when it is shown."""
+
+    image: Image
+    seconds: float
+    """after the first frame of the input"""
+    number: int = 0
+    """in the input, from 0"""
+
+
 class FrameSource(ABC):
-    """Frames in their order: iterate over it, inside `with`.
+    """Frames in their order: iterate over it or over `timed()`, inside `with`.
 
     Iteration raises InputError where the input breaks off; the frames before that have been given.
     """
@@ -60,21 +78,27 @@ class FrameSource(ABC):
     """frames are lost when nobody takes them: a camera"""
 
     @abstractmethod
-    def read(self) -> Iterator[Image]:
-        """Frames of whatever size they are."""
+    def read(self) -> Iterator[Image | Frame]:
+        """Frames of whatever size they are; those without a time follow each other at `fps`."""
 
     def close(self) -> None:  # noqa: B027 (most sources hold nothing)
         """Let go of devices."""
 
     def __iter__(self) -> Generator[Image, None, None]:
-        for index, image in enumerate(self.read()):
+        for frame in self.timed():
+            yield frame.image
+
+    def timed(self) -> Generator[Frame, None, None]:
+        """Frames with their times."""
+        for index, given in enumerate(self.read()):
+            image, seconds, _ = given if isinstance(given, Frame) else Frame(given, float(index / self.fps))
             if image.shape[:2] != self.size_hw:
                 (height, width), (first_height, first_width) = image.shape[:2], self.size_hw
                 raise InputError(
                     f"{self.name} changes its size: frame {index} is {width} x {height} pixels, "
                     f"the frames before it are {first_width} x {first_height}"
                 )
-            yield image
+            yield Frame(image, seconds, index)
 
     def __enter__(self) -> FrameSource:
         return self
@@ -135,7 +159,8 @@ class VideoFile(FrameSource):
     def __init__(self, path: Path) -> None:
         self.path, self.name = path, str(path)
         with self._open() as (container, stream):
-            self.fps = stream.average_rate or stream.guessed_rate or DEFAULT_FPS
+            rates = (stream.average_rate, stream.guessed_rate)
+            self.fps = next((rate for rate in rates if rate and rate <= MOST_FPS), DEFAULT_FPS)
             self.declared = stream.frames
             """frames in the file according to its header; 0: it does not say"""
             self.seconds = float(container.duration or 0) / av.time_base
@@ -143,16 +168,16 @@ class VideoFile(FrameSource):
         first = next(self._decode(), None)
         if first is None:
             raise InputError(f"{self.name} is a video without a single frame that can be decoded")
-        self.size_hw = _size_hw(first)
+        self.size_hw = _size_hw(first.image)
 
-    def read(self) -> Iterator[Image]:
+    def read(self) -> Iterator[Frame]:
         """Frames in the order in which they are shown, turned upright."""
         return self._decode(report=True)
 
-    def _decode(self, report: bool = False) -> Iterator[Image]:
+    def _decode(self, report: bool = False) -> Iterator[Frame]:
         """Frames of one pass over the file; `report` warns of damage and raises where frames are missing."""
         frames = packets = 0
-        shown_until = 0.0
+        shown_until, begins = 0.0, None
         damage, told, broken, heard = "", not report, False, 0
         with self._open() as (container, stream), _ffmpeg_errors() as messages:
             kind = container.format.name
@@ -163,8 +188,13 @@ class VideoFile(FrameSource):
                 decoded, error = _decode_packet(packet)
                 for frame in decoded:
                     frames += 1
-                    shown_until = frame.time or 0.0
-                    yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+                    if frame.time is None:  # a bare stream has no clock
+                        at = float((frames - 1) / self.fps)
+                    else:
+                        shown_until = frame.time
+                        begins = frame.time if begins is None else begins
+                        at = frame.time - begins
+                    yield Frame(upright(frame), at)
                 corrupt = packet.is_corrupt or any(frame.is_corrupt for frame in decoded)
                 # The empty packet at the end brings frames that the decoder has held back.
                 broken = bool(corrupt or error or messages[heard:]) or (not packet.size and broken)
@@ -225,16 +255,16 @@ class Camera(FrameSource):
         if first is None:
             self.close()
             raise InputError(f"{self.name} cannot be opened or gives no frame")
-        self.first, self.size_hw = first, _size_hw(first)
+        self.first, self.size_hw = Frame(first, 0.0), _size_hw(first)
         rate = self.capture.get(cv2.CAP_PROP_FPS)
         self.fps = Fraction(rate).limit_denominator(1001) if 1 <= rate <= 1000 else DEFAULT_FPS
 
-    def read(self) -> Iterator[Image]:
+    def read(self) -> Iterator[Frame]:
         """Frames as they come, beginning with the one that was taken when the camera was opened."""
-        frame: Image | None = self.first
-        while frame is not None:
-            yield frame
-            frame = self._take()
+        yield self.first
+        began = time.monotonic()
+        while (image := self._take()) is not None:
+            yield Frame(image, time.monotonic() - began)
         raise InputError(f"{self.name} stopped giving frames")
 
     def _take(self) -> Image | None:
@@ -263,7 +293,7 @@ def open_source(inputs: Sequence[str]) -> FrameSource:
     if path.is_dir():
         return _open_folder(path)
     if path.exists():
-        return ImageFiles(text, [path]) if path.suffix.lower() in IMAGE_SUFFIXES else VideoFile(path)
+        return _open_file(path)
     if re.fullmatch(r"\d+", text):
         return Camera(int(text))
     if glob.has_magic(text):
@@ -272,34 +302,6 @@ def open_source(inputs: Sequence[str]) -> FrameSource:
             raise InputError(f"no file matches {text}")
         return open_source(matches)
     raise InputError(f"there is no file or folder {text}")
-
-
-def read_image(path: Path) -> Image:
-    """RGB picture of a file; grey, alpha, 16-bit and floating-point pixels become 8-bit RGB.
-
-    Raises:
-        InputError: no such file, or no whole picture in it.
-    """
-    try:
-        # Not cv2.imread: it prints its own warnings and cannot open every path on Windows.
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise InputError(f"the picture {path} cannot be read: {error.strerror}") from error
-    if not data.size:
-        raise InputError(f"the picture {path} is empty")
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    except cv2.error as error:
-        raise InputError(f"the picture {path} cannot be decoded: {error.err}") from error
-    if image is None:
-        raise InputError(f"the picture {path} cannot be decoded: it is damaged, cut short, or no picture")
-    if image.dtype == np.uint16:
-        image = (image // 257).astype(np.uint8)
-    elif np.issubdtype(image.dtype, np.floating):
-        image = (np.clip(np.nan_to_num(image), 0, 1) * 255 + 0.5).astype(np.uint8)
-    elif image.dtype != np.uint8:
-        raise InputError(f"the picture {path} has pixels of type {image.dtype}, which have no known range")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def prefetch(items: Iterable[T], depth: int = 3) -> Generator[T, None, None]:
@@ -320,6 +322,26 @@ def natural_key(name: str | Path) -> list[str | int]:
     return [int(part) if part.isdigit() else part.lower() for part in re.split(r"(\d+)", str(name))]
 
 
+def upright(frame: av.VideoFrame) -> Image:
+    """RGB picture of a decoded frame, turned as its file says."""
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+
+
+def _open_file(path: Path) -> FrameSource:
+    """A file of one picture, of several, or of a video."""
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        pages = read_pages(path)
+        return MemoryFrames(str(path), pages) if len(pages) > 1 else ImageFiles(str(path), [path])
+    video = VideoFile(path)
+    if suffix == ".gif" and len(list(itertools.islice(video._decode(), 2))) == 1:
+        # FFmpeg stops at the first frame of an animation without times; a whole one may have more.
+        pages = read_pages(path)
+        if len(pages) > 1:
+            return MemoryFrames(str(path), pages, GIF_FPS)
+    return video
+
+
 def _open_folder(folder: Path) -> ImageFiles:
     """Pictures of a folder, or of its `img/`, with the boxes that lie beside them."""
     pictures = _pictures(folder) or _pictures(folder / "img")
@@ -338,7 +360,8 @@ def _open_folder(folder: Path) -> ImageFiles:
 def _pictures(folder: Path) -> list[Path]:
     """Picture files of a folder in natural order; none if there is no such folder."""
     files = folder.iterdir() if folder.is_dir() else ()
-    return sorted((path for path in files if path.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
+    shown = (path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != ".")
+    return sorted(shown, key=natural_key)
 
 
 def _decode_packet(packet: av.Packet) -> tuple[list[av.VideoFrame], str]:

@@ -58,9 +58,10 @@ def test_one_based_text_starts_at_one():
 
 
 def test_an_observation_is_a_line_of_json(tmp_path):
-    line = format_observation(Observation(3, 1, np.array([1, 2, 3, 4.5], np.float32), 0.25, True, 0.125))
+    line = format_observation(Observation(3, 1, np.array([1, 2, 3, 4.5], np.float32), 0.25, True, 0.125, 1.5))
     assert json.loads(line) == {
-        "frame": 3, "target": 2, "box": [1, 2, 3, 4.5], "score": 0.25, "lost": True, "compute_seconds": 0.125,
+        "frame": 3, "time": 1.5, "target": 2, "box": [1, 2, 3, 4.5], "score": 0.25, "lost": True,
+        "compute_seconds": 0.125,
     }  # fmt: skip
 
 

@@ -42,6 +42,16 @@ def test_a_written_video_can_be_read_back(tmp_path, size_hw):
         assert np.abs(decoded[: size_hw[0], : size_hw[1]].astype(int) - frame).mean() < 4
 
 
+def test_frames_are_shown_when_they_should_be(tmp_path):
+    times = [0, 1 / 30, 2 / 30, 2.5, 2.6, 2.6]
+    with VideoWriter(tmp_path / "a.mp4", (64, 64), Fraction(30)) as writer:
+        for seconds, frame in zip(times, make_frames(6, (64, 64)), strict=True):
+            writer.write(frame, seconds)
+    seen = [frame.seconds for frame in VideoFile(tmp_path / "a.mp4").timed()]
+    np.testing.assert_allclose(seen, times, atol=1e-3)
+    assert seen[5] > seen[4], "no two at once"
+
+
 def test_the_video_is_h264_and_names_its_colours(tmp_path):
     with VideoWriter(tmp_path / "a.mp4", (64, 64), RATE) as writer:
         writer.write(np.full((64, 64, 3), (220, 30, 60), np.uint8))
@@ -130,7 +140,7 @@ def test_a_full_disk_is_one_sentence(tmp_path):
 
 
 def test_an_error_of_the_encoder_arrives_and_leaves_the_texts(tmp_path, monkeypatch):
-    def fail(self, image):
+    def fail(self, image, seconds):
         raise OutputError("the disk is full")
 
     monkeypatch.setattr(VideoWriter, "write", fail)

@@ -185,6 +185,82 @@ def test_images_of_a_folder_come_in_natural_order(tmp_path):
     np.testing.assert_array_equal(list(open_source(listed)), frames)
 
 
+def test_hidden_files_are_no_frames(tmp_path):
+    frames = make_frames(3)
+    write_images(tmp_path, frames)
+    for path in list(tmp_path.iterdir()):
+        (tmp_path / f"._{path.name}").write_bytes(b"what a Macintosh leaves beside a file")
+    np.testing.assert_array_equal(list(open_source([str(tmp_path)])), frames)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".webp", ".png", ".gif"])
+def test_a_file_of_several_pictures_gives_them_all(tmp_path, suffix):
+    frames = make_frames(5)
+    path = tmp_path / f"several{suffix}"
+    bgr = [np.ascontiguousarray(frame[..., ::-1]) for frame in frames]
+    if suffix == ".tif":
+        assert cv2.imwritemulti(str(path), bgr)
+    else:
+        animation = cv2.Animation()
+        animation.frames = [cv2.cvtColor(frame, cv2.COLOR_BGR2BGRA) for frame in bgr]
+        animation.durations = np.full(5, 100, np.int32)
+        assert cv2.imwriteanimation(str(path), animation)
+    source = open_source([str(path)])
+    seen = list(source)
+    assert len(seen) == 5
+    for image, frame in zip(seen, frames, strict=True):
+        assert np.abs(image.astype(int) - frame).mean() < (30 if suffix == ".gif" else 8), "lossy or few colours"
+
+
+def test_an_animation_without_times_gives_all_its_frames(tmp_path):
+    """Two black and white pictures; blocks of GIF that tell delays may be left out."""
+    size = (8, 8)
+    header = b"GIF89a" + bytes([*size[::-1], 0][:1]) + b"\0" + bytes([size[0]]) + b"\0" + b"\x80\0\0"
+    palette = bytes([0, 0, 0, 255, 255, 255])
+
+    def picture(bit: int) -> bytes:
+        """Each pixel as a code of three bits, with a clear code (4) before it so that no longer ones are needed."""
+        bits = "".join(f"{code:03b}"[::-1] for _ in range(64) for code in (4, bit)) + "101"
+        bits += "0" * (-len(bits) % 8)
+        data = bytes(int(bits[i : i + 8][::-1], 2) for i in range(0, len(bits), 8))
+        return b"\x2c" + b"\0" * 4 + b"\x08\0\x08\0\0" + b"\x02" + bytes([len(data)]) + data + b"\0"
+
+    path = tmp_path / "a.gif"
+    path.write_bytes(header + palette + picture(0) + picture(1) + picture(0) + b"\x3b")
+    source = open_source([str(path)])
+    assert [int(image.mean()) for image in source] == [0, 255, 0]
+    assert source.fps == 10
+
+
+def write_timed(path: Path, milliseconds: list[int]) -> Path:
+    """Video whose frames are shown at those times."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(1000))
+        stream.height, stream.width, stream.pix_fmt = *SIZE_HW, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for at, image in zip(milliseconds, make_frames(len(milliseconds)), strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = at, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_frames_have_the_times_of_the_file(tmp_path, suffix):
+    milliseconds = [*range(0, 330, 33), *range(2330, 3330, 100)]
+    source = open_source([str(write_timed(tmp_path / f"pause{suffix}", milliseconds))])
+    frames = list(source.timed())
+    np.testing.assert_allclose([frame.seconds for frame in frames], np.array(milliseconds) / 1000, atol=2e-3)
+    assert [frame.number for frame in frames] == list(range(20))
+    assert source.fps < 200, "not the ticks of the clock"
+
+
+def test_frames_without_times_follow_each_other_at_the_rate(tmp_path):
+    write_images(tmp_path, make_frames(4))
+    np.testing.assert_allclose([frame.seconds for frame in open_source([str(tmp_path)]).timed()], np.arange(4) / 30)
+
+
 def test_numbers_in_names_are_numbers():
     assert sorted(["f10", "f9", "F1", "f09b"], key=natural_key) == ["F1", "f9", "f09b", "f10"]
 

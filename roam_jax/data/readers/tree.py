@@ -19,7 +19,10 @@ T = TypeVar("T")
 Stamp = tuple[int, int] | None
 """time of the last change in nanoseconds, and size of a file (0 for a folder); None: there is nothing"""
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif",
+)  # fmt: skip
+"""of the pictures that OpenCV reads; whether it does the last two depends on its build"""
 THREADS = 8
 """sequences that are looked at together: nothing is gained on a local disk, much on one over a network"""
 
