@@ -8,8 +8,8 @@ a feature map (NanoTrack v3 here). Both look at the same patches; a linear map o
 teacher's, cell by cell. So every patch, with or without an object, is a dense target. The linear map is thrown away
 afterwards, and no array of the teacher enters the checkpoint. Needs `pip install onnx onnxruntime`.
 
-Printed is the share of the variance of the teacher's features, on patches that are not learned from, which the linear
-map explains: before (with the linear map that fits best), and while learning.
+Printed is the share of the variance of the teacher's features, on patches that are not learned from (of the same
+videos and pictures), which the linear map explains: before (with the linear map that fits best), and while learning.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class Teacher:
 
     def __init__(self, path: Path) -> None:
         """Read it, for patches of `SIDE` pixels."""
-        import onnx
-        import onnxruntime
+        import onnx  # type: ignore[import-not-found]
+        import onnxruntime  # type: ignore[import-not-found]
 
         model = onnx.load(path)
         del model.graph.value_info[:]  # shapes inside, for another input

@@ -36,7 +36,7 @@ from roam_jax.presets import lite
 from roam_jax.video.choice import choose_frames
 from roam_jax.video.draw import draw_observations
 from roam_jax.video.follow import follow, summarise, watch
-from roam_jax.video.formats import Observation
+from roam_jax.video.formats import Box, Observation
 from roam_jax.video.select import first_boxes, require_display, show_frame
 from roam_jax.video.sink import ResultWriter, find_results, make_folder
 from roam_jax.video.source import FrameSource, MemoryFrames, open_source
@@ -177,7 +177,7 @@ def run(args: TrackArgs, config: Config | None, make_trackers: MakeTrackers) -> 
         boxes = first_boxes(source, args.box, args.boxes, one_based=args.one_based)
         make_folder(args.output)
         trackers = make_trackers(args.checkpoint, config, len(boxes))
-        truth = source.groundtruth_xywh if len(boxes) == 1 else None
+        truth: list[Box | None] = []
         observed: list[list[Observation]] = []
         results: ResultWriter | None = None
         stop = StopRequest((signal.SIGINT,))
@@ -188,8 +188,8 @@ def run(args: TrackArgs, config: Config | None, make_trackers: MakeTrackers) -> 
                         opened.enter_context(stop)
                         results = opened.enter_context(make_writer(args, source, len(boxes)))
                     observed.append(observations)
-                    true_box = None if truth is None or frame.number >= len(truth) else truth[frame.number]
-                    results.write(frame.image, observations, true_box)
+                    truth.append(source.true_box(frame.number) if len(boxes) == 1 else None)
+                    results.write(frame.image, observations, truth[-1])
                     if stop.requested or (args.show and not show_frame(draw_observations(frame.image, observations))):
                         break
         finally:

@@ -9,9 +9,9 @@ from golden.make_shipped import compute
 
 TOLERANCE = 1e-5
 """over the largest magnitude of a group"""
-TOLERANCES = {"meta-gradient omega": 1e-4, "meta-gradient lambda0": 1e-4}
+TOLERANCES = {"meta-gradient omega": 5e-5, "meta-gradient lambda0": 1e-4}
 """of groups in which rounding shows more, as conjugate gradients amplify it: between 5e-6 and 2.2e-5 by how hard the
-compiler tries, and up to 4.8e-5 on another kind of processor than that of the file"""
+compiler tries; the leaf `cf.reduce_w` of lambda0 is 4.8e-5 off on another kind of processor than that of the file"""
 
 
 def test_the_numbers_of_the_shipped_checkpoint() -> None:

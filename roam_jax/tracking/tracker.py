@@ -17,7 +17,7 @@ from roam_jax.config import Config
 from roam_jax.tracking.host import HostCrop, as_rgb, check_box
 from roam_jax.tracking.online import Online, TrackerState
 from roam_jax.tracking.params import Params, params_of
-from roam_jax.tracking.programs import Shapes, compile_programs, enable_compilation_cache, programs_are_kept
+from roam_jax.tracking.programs import Programs, Shapes, compile_programs, enable_compilation_cache, programs_are_kept
 
 
 class Tracker:
@@ -86,8 +86,7 @@ class Tracker:
         image = as_rgb(image)
         box_xywh = check_box(box, image)
         self._shape = image.shape
-        shape = None if self._host_crop else image.shape
-        self._programs = compile_programs(self.online, Shapes.of(self.params), shape)
+        self._programs = self._compile()
         if self._host_crop:
             self._state = self._programs.start(self.params, *self._host_crop.first(image, box_xywh))
         else:
@@ -138,8 +137,11 @@ class Tracker:
         self.params = jax.device_put(self.params)
         if self._state is not None:
             self._state = jax.device_put(self._state)
-            shape = None if self._host_crop else self._shape
-            self._programs = compile_programs(self.online, Shapes.of(self.params), shape)
+            self._programs = self._compile()
+
+    def _compile(self) -> Programs:
+        """Programs for images of `_shape`."""
+        return compile_programs(self.online, Shapes.of(self.params), None if self._host_crop else self._shape)
 
     def _programs_are_kept(self, params: Params) -> bool:
         """Whether nothing needs to be traced: parameters of these shapes have been found to fit before."""

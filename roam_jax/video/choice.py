@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from roam_jax.errors import InputError, UsageError
+from roam_jax.evaluation.metrics import has_box
 from roam_jax.video.source import Frame, FrameSource
 
 log = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ def choose_frames(source: FrameSource, start: str, stop: str, step: int) -> Fram
     last = parse_moment(stop, "--stop") if stop else None
     truth = source.groundtruth_xywh
     if truth is not None and not start:
-        seen = np.flatnonzero(np.isfinite(truth).all(axis=1) & (truth[:, 2:] > 0).all(axis=1))
+        seen = np.flatnonzero(has_box(truth))
         if len(seen) and seen[0]:
             log.warning("%s: its object appears in frame %d, where tracking starts", source.name, seen[0])
             first = Moment(int(seen[0]))

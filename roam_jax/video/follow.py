@@ -13,7 +13,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from roam_jax.evaluation.metrics import iou_xywh, success_auc
 from roam_jax.evaluation.trackers import TrackerLike
-from roam_jax.video.formats import Box, Boxes, Observation
+from roam_jax.video.formats import Box, Observation
 from roam_jax.video.source import Frame, FrameSource, prefetch
 
 
@@ -49,13 +49,12 @@ def watch(source: FrameSource) -> Generator[Frame, None, None]:
         yield from tqdm(frames, desc="tracking", total=source.n_frames, unit="frame", mininterval=0.5)
 
 
-def summarise(observed: Sequence[Sequence[Observation]], truth: Boxes | None) -> str:
+def summarise(observed: Sequence[Sequence[Observation]], truth: Sequence[Box | None]) -> str:
     """How many frames were tracked and how fast, and how well where the truth is known: a line or two.
 
     Args:
         observed: what `follow` gave for each frame.
-        truth: x, y, w, h of the one object in every frame of the input, NaN or empty where it is unknown; None: all of
-            it is.
+        truth: x, y, w, h of the one object in each of these frames; None where it is unknown.
     """
     if not observed:
         return "no frame was tracked"
@@ -64,9 +63,7 @@ def summarise(observed: Sequence[Sequence[Observation]], truth: Boxes | None) ->
     text = f"{len(observed)} frames tracked, lost in {lost}; first frame {seconds[0]:.1f} s"
     median = float(np.median(seconds[1:])) if len(seconds) > 1 else 0.0
     text += f", then {1 / median:.1f} frames/s (median {1e3 * median:.1f} ms a frame)" if median > 0 else ""
-    known = {} if truth is None else dict(enumerate(truth))
-    pairs = [(frame[0].box_xywh, known[frame[0].frame]) for frame in observed if frame[0].frame in known]
-    pairs = [(box, true) for box, true in pairs if np.isfinite(true).all() and min(true[2:]) > 0]
+    pairs = [(frame[0].box_xywh, box) for frame, box in zip(observed, truth, strict=False) if box is not None]
     if pairs:
         boxes, true = (np.stack(column) for column in zip(*pairs, strict=True))
         overlap, auc = float(np.mean(iou_xywh(boxes, true))), float(success_auc(boxes, true))

@@ -14,7 +14,7 @@ import numpy as np
 
 from roam_jax.errors import DisplayError, InputError, UsageError
 from roam_jax.video.draw import COLOURS, draw_box, line_width
-from roam_jax.video.formats import Box, Boxes, Image, check_box, parse_box, read_boxes
+from roam_jax.video.formats import Box, Image, check_box, parse_box, read_boxes
 from roam_jax.video.source import FrameSource
 
 TITLE = "draw a box around the object, then press Enter"
@@ -53,20 +53,20 @@ def first_boxes(
             raise UsageError(str(error)) from error
     else:
         first = next(source.timed())
-        truth = source.groundtruth_xywh
-        boxes = [select_box(first.image) if truth is None else box_of(source, truth, first.number)]
+        boxes = [select_box(first.image) if source.groundtruth_xywh is None else box_beside(source, first.number)]
     return [check_box(box, source.size_hw) for box in boxes]
 
 
-def box_of(source: FrameSource, truth: Boxes, index: int) -> Box:
-    """The box beside a frame.
+def box_beside(source: FrameSource, number: int) -> Box:
+    """The box beside the frame of that number.
 
     Raises:
         UsageError: there is none.
     """
-    if index >= len(truth) or not np.isfinite(truth[index]).all():
-        raise UsageError(f"{source.name} has no box for frame {index}: start at another one, or give the box as --box")
-    return truth[index]
+    box = source.true_box(number)
+    if box is None:
+        raise UsageError(f"{source.name} has no box for frame {number}: start at another one, or give the box as --box")
+    return box
 
 
 def require_display(purpose: str) -> None:

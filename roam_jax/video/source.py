@@ -29,9 +29,10 @@ from av.container import InputContainer
 from av.error import FFmpegError
 
 from roam_jax.data.readers.otb import select_range
-from roam_jax.data.readers.tree import IMAGE_SUFFIXES
+from roam_jax.data.readers.tree import IMAGE_SUFFIXES, is_picture
 from roam_jax.errors import InputError
-from roam_jax.video.formats import Boxes, Image, read_boxes
+from roam_jax.evaluation.metrics import has_box
+from roam_jax.video.formats import Box, Boxes, Image, read_boxes
 from roam_jax.video.pictures import read_image, read_pages
 from roam_jax.video.truncation import ends_whole
 
@@ -76,6 +77,12 @@ class FrameSource(ABC):
     """boxes that come with the frames, 0-based image pixels"""
     live: bool = False
     """frames are lost when nobody takes them: a camera"""
+
+    def true_box(self, number: int) -> Box | None:
+        """x, y, w, h beside the frame of that number in the input; None if there is none."""
+        boxes = self.groundtruth_xywh
+        known = boxes is not None and number < len(boxes) and has_box(boxes[number, None])[0]
+        return boxes[number] if known else None  # type: ignore[index]
 
     @abstractmethod
     def read(self) -> Iterator[Image | Frame]:
@@ -173,6 +180,10 @@ class VideoFile(FrameSource):
     def read(self) -> Iterator[Frame]:
         """Frames in the order in which they are shown, turned upright."""
         return self._decode(report=True)
+
+    def shows_one(self) -> bool:
+        """Whether FFmpeg finds one frame, and no more."""
+        return len(list(itertools.islice(self._decode(), 2))) == 1
 
     def _decode(self, report: bool = False) -> Iterator[Frame]:
         """Frames of one pass over the file; `report` warns of damage and raises where frames are missing."""
@@ -331,10 +342,9 @@ def _open_file(path: Path) -> FrameSource:
     """A file of one picture, of several, or of a video."""
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
-        pages = read_pages(path)
-        return MemoryFrames(str(path), pages) if len(pages) > 1 else ImageFiles(str(path), [path])
+        return MemoryFrames(str(path), read_pages(path))
     video = VideoFile(path)
-    if suffix == ".gif" and len(list(itertools.islice(video._decode(), 2))) == 1:
+    if suffix == ".gif" and video.shows_one():
         # FFmpeg stops at the first frame of an animation without times; a whole one may have more.
         pages = read_pages(path)
         if len(pages) > 1:
@@ -360,8 +370,7 @@ def _open_folder(folder: Path) -> ImageFiles:
 def _pictures(folder: Path) -> list[Path]:
     """Picture files of a folder in natural order; none if there is no such folder."""
     files = folder.iterdir() if folder.is_dir() else ()
-    shown = (path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != ".")
-    return sorted(shown, key=natural_key)
+    return sorted((path for path in files if is_picture(path.name)), key=natural_key)
 
 
 def _decode_packet(packet: av.Packet) -> tuple[list[av.VideoFrame], str]:

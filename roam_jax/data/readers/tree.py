@@ -177,9 +177,14 @@ class Tree:
         return stamp
 
 
+def is_picture(name: str) -> bool:
+    """Whether a file is a picture by its name; hidden files are none: macOS leaves `._x.jpg` beside `x.jpg`."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and name[0] != "."
+
+
 def picture_paths(folder: Path, names: list[str]) -> FolderPaths:
     """Pictures among the sorted names of a folder, in the order of the numbers that they are named by, if they are."""
-    pictures = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != "."]
+    pictures = [name for name in names if is_picture(name)]
     if len({len(name) for name in pictures}) > 1 and all(name.rpartition(".")[0].isdecimal() for name in pictures):
         pictures.sort(key=lambda name: int(name.rpartition(".")[0]))
     return FolderPaths(folder, pictures)
