@@ -17,6 +17,8 @@ LAYERS = (
     "extras",
     "cli",
     "trees",
+    "pictures",
+    "devices",
     "core",
     "extensions",
     "method",

@@ -22,8 +22,10 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from roam_jax.data.sequences import READ_FLAGS, DataError, Frames, ImageFiles, Sequence, digest_sequences
+from roam_jax.data.sequences import DataError, Frames, ImageFiles, Sequence, digest_sequences
+from roam_jax.errors import InputError
 from roam_jax.extras import require
+from roam_jax.pictures import decode_image
 
 require("array_record")
 require("tensorflow_datasets")
@@ -132,10 +134,10 @@ def decode_jpeg(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
         DataError: the bytes are no picture.
     """
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), READ_FLAGS)
-    if image is None:
-        raise DataError("a prepared record should hold JPEG pictures, but one cannot be decoded")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    try:
+        return decode_image(data, "of a prepared record")
+    except InputError as error:
+        raise DataError("a prepared record should hold JPEG pictures, but one cannot be decoded") from error
 
 
 def jpeg_files(frames: Frames) -> Iterator[bytes]:

@@ -16,14 +16,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import overload
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from roam_jax.errors import InputError
-
-READ_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-"""boxes of data sets refer to the pixels as they are stored, whatever a camera said of its orientation"""
+from roam_jax.pictures import read_image
 
 
 class DataError(InputError):
@@ -118,12 +115,9 @@ class ImageFiles(Frames):
     def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """One file, decoded."""
         try:
-            image = cv2.imread(str(self.paths[index]), READ_FLAGS)
-        except cv2.error:  # more pixels than OpenCV reads, for instance
-            image = None
-        if image is None:
-            raise DataError(f"{self.paths[index]} should be a picture, but it cannot be read")
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            return read_image(self.paths[index])
+        except InputError as error:
+            raise DataError(f"{self.paths[index]} should be a picture, but it cannot be read") from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,11 +29,14 @@ def choose_track(
         workers: number of processes; 0: as many as are best.
         batch: sequences in one program; 0: as many as are best.
         lockstep: whether several sequences in one program are a choice where none was made.
+
+    Raises:
+        UsageError: JAX has no device of the kind that it is told to use.
     """
     if choice.name == "roam":
-        import jax
+        from roam_jax.devices import choose_backend
 
-        accelerated = jax.default_backend() != "cpu"
+        accelerated = choose_backend() != "cpu"
         batch = batch or (LANES if accelerated and not workers and lockstep else 1)
         workers = workers or (1 if accelerated else runner.count_cores())
         if batch > 1:

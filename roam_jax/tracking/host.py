@@ -1,4 +1,4 @@
-"""What the host does for the compiled programs: checks images and boxes, and cuts patches with OpenCV."""
+"""What the host does for the compiled programs: checks boxes, and cuts patches with OpenCV."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from jaxtyping import Float, UInt8
 from roam_jax.config import Config
 from roam_jax.patches.crop import crop_host
 from roam_jax.patches.geometry import Roi
+from roam_jax.pictures import LARGEST, Image
 from roam_jax.tracking.online import first_rois, search_rois
-
-Image = UInt8[np.ndarray, "h w 3"]
-LARGEST = 1_000_000
-"""pixels: positions and sizes beyond are a mistake, and their squares lose what counts"""
 
 
 class FirstPatches(NamedTuple):
@@ -46,20 +43,6 @@ class HostCrop:
         centers, sizes = np.asarray(rois.center_xy, np.float64), np.asarray(rois.size_wh, np.float64)
         side = self.config.model.patch_size
         return np.stack([crop_host(image, *roi, side) for roi in zip(centers, sizes, strict=True)])
-
-
-def as_rgb(image: Any) -> Image:
-    """uint8 RGB array of an array or a PIL image.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    array = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
-    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or 0 in array.shape:
-        raise ValueError(
-            f"an image must be RGB, uint8, of shape (height, width, 3); this one is {array.dtype} {array.shape}"
-        )
-    return array
 
 
 def check_box(box: Any, image: Image) -> Float[np.ndarray, " 4"]:

@@ -29,6 +29,7 @@ from roam_jax.backbones.registry import OWN
 from roam_jax.core.model import Branch, Theta
 from roam_jax.core.samples import Samples
 from roam_jax.core.update import ModelState
+from roam_jax.devices import in_float32
 from roam_jax.method import OWN_OPTIMIZERS
 from roam_jax.patches.geometry import Roi
 from roam_jax.tracking.confidence import Usual
@@ -73,6 +74,7 @@ class Shapes(NamedTuple):
 
 
 @functools.lru_cache(maxsize=16)
+@in_float32()
 def compile_programs(online: Online, params: Shapes, image_shape: tuple[int, int, int] | None) -> Programs:
     """Compile start and step ahead of time; they serve every tracker of that configuration.
 
@@ -145,6 +147,7 @@ def extract_features(program: Callable, count: int, params: Params, patches: np.
     return np.concatenate(maps)[: len(patches)] if len(maps) > 1 else maps[0]
 
 
+@in_float32()
 def compile_one(name: str, program: Exported) -> Callable:
     """Machine code of a traced program."""
     arguments, keywords = jax.tree.unflatten(

@@ -14,7 +14,10 @@ from jaxtyping import Float
 
 from roam_jax.checkpoints import Checkpoint, load_checkpoint
 from roam_jax.config import Config
-from roam_jax.tracking.host import HostCrop, as_rgb, check_box
+from roam_jax.devices import choose_backend, in_float32, refuse_fork
+from roam_jax.errors import InputError
+from roam_jax.pictures import as_rgb, read_image
+from roam_jax.tracking.host import HostCrop, check_box
 from roam_jax.tracking.online import Online, TrackerState
 from roam_jax.tracking.params import Params, params_of
 from roam_jax.tracking.programs import Programs, Shapes, compile_programs, enable_compilation_cache, programs_are_kept
@@ -44,6 +47,7 @@ class Tracker:
     """the same frames on the same machine give the same boxes bitwise; another number of threads rounds differently,
     and moves no box by 0.01 px in 60 frames of each of 22 sequences (`experiments/threads.py`)"""
 
+    @in_float32()
     def __init__(
         self,
         checkpoint: str | Path | Checkpoint = "lite",
@@ -61,13 +65,15 @@ class Tracker:
             CheckpointError: the checkpoint cannot be read, or does not fit the configuration.
             WeightsError: the checkpoint has no trunk, and its weights are not found.
             ValueError: a setting is out of its range, or settings do not fit together.
+            UsageError: JAX has no device of the kind that it is told to use.
         """
+        backend = choose_backend()
         enable_compilation_cache()
         weights = config.check().backbone.weights if config else ""
         loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint, weights=weights)
         self.config = config or loaded.config.check()
         self.online = Online(self.config)
-        on_host = crop == "host" or (crop == "auto" and jax.default_backend() == "cpu")
+        on_host = crop == "host" or (crop == "auto" and backend == "cpu")
         self._host_crop = HostCrop(self.config) if on_host else None
         self.params = params_of(loaded, self.config, known=self._programs_are_kept)
         self._state: TrackerState | None = None
@@ -77,12 +83,15 @@ class Tracker:
         self.lost = False
         self.signs: Float[np.ndarray, " k"] = np.zeros(0, np.float32)
 
+    @in_float32()
     def init(self, image: Any, box: Any) -> None:
         """Start on the object in `box` (x, y, w, h) of an image.
 
         Raises:
             ValueError: not an RGB image, or a box that is empty, not finite, or outside the image.
+            RuntimeError: the process was forked after the tracker was made.
         """
+        refuse_fork()
         image = as_rgb(image)
         box_xywh = check_box(box, image)
         self._shape = image.shape
@@ -93,13 +102,15 @@ class Tracker:
             self._state = self._programs.start(self.params, image, box_xywh)
         self.box, self.score, self.lost = box_xywh, 1.0, False
 
+    @in_float32()
     def update(self, image: Any) -> Float[np.ndarray, " 4"]:
         """The object's x, y, w, h in the next image.
 
         Raises:
-            RuntimeError: `init` was not called.
+            RuntimeError: `init` was not called, or the process was forked after the tracker was made.
             ValueError: not an RGB image of the first one's size.
         """
+        refuse_fork()
         if self._state is None:
             raise RuntimeError("Tracker.update needs Tracker.init(image, box) first")
         image = as_rgb(image)
@@ -130,7 +141,9 @@ class Tracker:
         kept = {name: value for name, value in self.__dict__.items() if name not in ("_programs", "online")}
         return {**kept, **jax.device_get({name: kept[name] for name in ("params", "_state")})}
 
+    @in_float32()
     def __setstate__(self, values: dict[str, Any]) -> None:
+        refuse_fork()
         enable_compilation_cache()
         self.__dict__.update(values)
         self.online = Online(self.config)
@@ -165,10 +178,10 @@ class Tracker:
         """
         boxes, seconds = np.zeros((len(img_files), 4)), np.zeros(len(img_files))
         for index, file in enumerate(img_files):
-            picture = cv2.imread(str(file), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-            if picture is None:
-                raise ValueError(f"{file} cannot be read as an image")
-            image = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+            try:
+                image = read_image(Path(file))
+            except InputError as error:
+                raise ValueError(str(error)) from error
             began = time.perf_counter()
             if index == 0:
                 self.init(image, box)
@@ -176,6 +189,7 @@ class Tracker:
             seconds[index] = time.perf_counter() - began
             if visualize:
                 low, high = np.round([boxes[index, :2], boxes[index, :2] + boxes[index, 2:]]).astype(int).tolist()
+                picture = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
                 cv2.imshow(self.name, cv2.rectangle(picture, low, high, (0, 255, 255), 2))
                 cv2.waitKey(1)
         return boxes, seconds

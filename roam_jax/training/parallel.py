@@ -25,6 +25,7 @@ from roam_jax.config import Config
 from roam_jax.core.meta import QUANTILES, Unrolled
 from roam_jax.data.features import FeatureBatch
 from roam_jax.data.pipeline import ClipBatch
+from roam_jax.devices import choose_backend
 from roam_jax.method import make_method
 from roam_jax.tracking.params import Params
 from roam_jax.training.episodes import meta_gradient
@@ -52,7 +53,7 @@ class StepReport(NamedTuple):
 def start_devices(cpu_devices: int = 0, *, coordinator: str = "", processes: int = 1, process: int = 0) -> None:
     """Start JAX: one device per core where it runs on the CPU, and the connection to the other processes.
 
-    Must come before anything else asks JAX for a device.
+    Must come before anything else asks JAX for a device. From then on programs are compiled, and in float32.
 
     Args:
         cpu_devices: devices that the CPU counts as; 0: one per core that this process may use.
@@ -62,11 +63,15 @@ def start_devices(cpu_devices: int = 0, *, coordinator: str = "", processes: int
 
     Raises:
         RuntimeError: JAX has started already, or the other processes are not there.
+        UsageError: JAX has no device of the kind that it is told to use.
     """
+    jax.config.update("jax_enable_x64", False)
+    jax.config.update("jax_disable_jit", False)
     jax.config.update("jax_num_cpu_devices", cpu_devices or count_cores())
     if processes > 1:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(coordinator, processes, process)
+    choose_backend()
 
 
 def count_cores() -> int:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from roam_jax.video.formats import Box, Image, Observation
+from roam_jax.pictures import Image
+from roam_jax.video.formats import Box, Observation
 
 COLOURS = ((0, 230, 118), (64, 156, 255), (255, 193, 7), (224, 64, 251), (0, 229, 255), (255, 255, 255))
 """RGB colours of the objects, used in turn"""

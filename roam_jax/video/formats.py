@@ -14,16 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 
 from roam_jax.data.readers import text as annotations
 from roam_jax.data.sequences import DataError
 from roam_jax.errors import InputError, UsageError
+from roam_jax.pictures import LARGEST
 
-Image = UInt8[np.ndarray, "h w 3"]
-"""RGB image"""
-LARGEST = 1_000_000
-"""pixels that a box may reach to"""
 Box = Float32[np.ndarray, " 4"]
 Boxes = Float32[np.ndarray, "n 4"]
 

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 
 from roam_jax.errors import DisplayError, InputError, UsageError
+from roam_jax.pictures import Image
 from roam_jax.video.draw import COLOURS, draw_box, line_width
-from roam_jax.video.formats import Box, Image, check_box, parse_box, read_boxes
+from roam_jax.video.formats import Box, check_box, parse_box, read_boxes
 from roam_jax.video.source import FrameSource
 
 TITLE = "draw a box around the object, then press Enter"

@@ -18,8 +18,9 @@ import numpy as np
 from av.error import FFmpegError
 
 from roam_jax.errors import OutputError
+from roam_jax.pictures import Image
 from roam_jax.video.draw import draw_observations
-from roam_jax.video.formats import Box, Image, Observation, format_box, format_observation
+from roam_jax.video.formats import Box, Observation, format_box, format_observation
 
 ENCODERS = ("libx264", "libopenh264", "mpeg4")
 """in the order of preference; the first two write H.264, and FFmpeg's builds differ in which they have"""

@@ -24,7 +24,6 @@ from typing import NamedTuple, TypeVar
 import av
 import av.logging
 import cv2
-import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 
@@ -32,8 +31,8 @@ from roam_jax.data.readers.otb import select_range
 from roam_jax.data.readers.tree import IMAGE_SUFFIXES, is_picture
 from roam_jax.errors import InputError
 from roam_jax.evaluation.metrics import has_box
-from roam_jax.video.formats import Box, Boxes, Image, read_boxes
-from roam_jax.video.pictures import read_image, read_pages
+from roam_jax.pictures import Image, read_image, read_pages, upright
+from roam_jax.video.formats import Box, Boxes, read_boxes
 from roam_jax.video.truncation import ends_whole
 
 T = TypeVar("T")
@@ -331,11 +330,6 @@ def prefetch(items: Iterable[T], depth: int = 3) -> Generator[T, None, None]:
 def natural_key(name: str | Path) -> list[str | int]:
     """Sorting key by which frame2 comes before frame10."""
     return [int(part) if part.isdigit() else part.lower() for part in re.split(r"(\d+)", str(name))]
-
-
-def upright(frame: av.VideoFrame) -> Image:
-    """RGB picture of a decoded frame, turned as its file says."""
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
 
 
 def _open_file(path: Path) -> FrameSource:

@@ -17,17 +17,6 @@ from roam_jax.tracking.tracker import Tracker
 BOX = (40, 30, 24, 18)
 
 
-class Picture:
-    """What the tracker uses of a PIL image: `convert`, and the array protocol of its result."""
-
-    def __init__(self, array):
-        self.array = array
-
-    def convert(self, mode):
-        assert mode == "RGB"
-        return self.array
-
-
 @pytest.fixture(scope="module")
 def host(checkpoint):
     return Tracker(checkpoint, crop="host")
@@ -74,11 +63,6 @@ def test_host_and_device_crops_agree(host, device, video):
 def test_init_starts_anew(host, video):
     first = track(host, video)
     np.testing.assert_array_equal(track(host, video), first)
-
-
-def test_pictures_are_converted(host, video):
-    expected = track(host, video)
-    np.testing.assert_array_equal(track(host, [Picture(image) for image in video]), expected)
 
 
 def test_a_pil_image(host, video):

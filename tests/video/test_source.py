@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from roam_jax.data.readers.own import read_videos
 from roam_jax.errors import InputError
 from roam_jax.video.source import MemoryFrames, VideoFile, natural_key, open_source, prefetch, read_image
 
@@ -66,7 +67,12 @@ def test_the_rotation_that_a_phone_notes_is_applied(tmp_path):
     path.write_bytes(data)
     source = open_source([str(path)])
     assert source.size_hw == SIZE_HW[::-1]
-    np.testing.assert_array_equal(next(iter(source)), np.rot90(upright, -1))
+    turned = next(iter(source))
+    np.testing.assert_array_equal(turned, np.rot90(upright, -1))
+    path.with_suffix(".txt").write_text("1,1,9,9\n" * 3)
+    (clip,) = read_videos(tmp_path)  # data sets are read elsewhere
+    np.testing.assert_array_equal(clip.frames[0], turned)
+    np.testing.assert_array_equal(next(iter(clip.frames)), turned)
 
 
 @pytest.mark.parametrize(("name", "options"), [("a.mp4", {"movflags": "faststart"}), ("a.avi", {})])

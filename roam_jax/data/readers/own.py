@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 from roam_jax.data.readers.common import pair, sequence_folders
 from roam_jax.data.readers.tree import Tree
 from roam_jax.data.sequences import DataError, Frames, Sequence
+from roam_jax.pictures import upright
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm")
 
@@ -48,14 +49,14 @@ class VideoFrames(Frames):
         """
         needed, last = set(indices), max(indices)
         decoded = enumerate(itertools.islice(self._decode(), last + 1))
-        pictures = {index: frame.to_ndarray(format="rgb24") for index, frame in decoded if index in needed}
+        pictures = {index: upright(frame) for index, frame in decoded if index in needed}
         self._check_end(last in pictures)
         return [pictures[index] for index in indices]
 
     def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         count = 0
         for frame in itertools.islice(self._decode(), self.count):
-            yield frame.to_ndarray(format="rgb24")
+            yield upright(frame)
             count += 1
         self._check_end(count == self.count)
 
