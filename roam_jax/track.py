@@ -18,7 +18,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -32,14 +32,17 @@ from roam_jax.data.demo_clip import FPS, render_demo
 from roam_jax.errors import ModelError, UsageError, usage_errors
 from roam_jax.evaluation.trackers import TrackerLike
 from roam_jax.interrupts import StopRequest
+from roam_jax.pictures import Image
 from roam_jax.presets import lite
 from roam_jax.video.choice import choose_frames
 from roam_jax.video.draw import draw_observations
 from roam_jax.video.follow import follow, summarise, watch
 from roam_jax.video.formats import Box, Observation
-from roam_jax.video.select import first_boxes, require_display, show_frame
+from roam_jax.video.inputs import open_source
+from roam_jax.video.live import Camera, Newest, Stream
+from roam_jax.video.select import Wish, first_boxes, require_display, select_box, show_frame
 from roam_jax.video.sink import ResultWriter, find_results, make_folder
-from roam_jax.video.source import FrameSource, MemoryFrames, open_source
+from roam_jax.video.source import FrameSource, MemoryFrames
 
 MakeTrackers = Callable[[str, Config | None, int], Sequence[TrackerLike]]
 
@@ -57,7 +60,8 @@ MEANINGS = {
 """of the exit codes; what was tracked before an error is on disk whatever the code is"""
 FIRST = "the input, such as a video or a folder of pictures"
 INPUT_HELP = (
-    "video file; folder of pictures, or a pattern ('frames/*.png'); index of a camera (0); or sequence folder as in "
+    "video file; folder of pictures, or a pattern ('frames/*.png'); index of a camera (0); address of a stream "
+    "(rtsp://..., http://...), named pipe, or - for the standard input; or sequence folder as in "
     "OTB: img/ and groundtruth_rect.txt, whose first line is the box if none is given; the success AUC is printed"
 )
 
@@ -83,7 +87,9 @@ class TrackArgs:
     video: Flag = True
     """write no video.mp4"""
     show: Flag = False
-    """show the frames in a window while tracking; q, Esc or closing it ends"""
+    """show the frames in a window while tracking; r draws the boxes again, q, Esc or closing it ends"""
+    live: Flag = False
+    """track the newest frame that there is, and drop those that there is no time for (cameras and streams)"""
     fps: Annotated[float | None, option("FPS")] = None
     """frames per second of video.mp4 (default: each frame is shown when it is in the input; 30 for pictures)"""
     start: Annotated[str, option("N|TIME")] = ""
@@ -190,8 +196,11 @@ def run(args: TrackArgs, config: Config | None, make_trackers: MakeTrackers) -> 
                     observed.append(observations)
                     truth.append(source.true_box(frame.number) if len(boxes) == 1 else None)
                     results.write(frame.image, observations, truth[-1])
-                    if stop.requested or (args.show and not show_frame(draw_observations(frame.image, observations))):
+                    wish = show_frame(draw_observations(frame.image, observations)) if args.show else Wish.GO_ON
+                    if stop.requested or wish is Wish.END:
                         break
+                    if wish is Wish.DRAW:
+                        draw_again(frame.image, trackers)
         finally:
             print(summarise(observed, truth))
             if results is not None:
@@ -200,11 +209,18 @@ def run(args: TrackArgs, config: Config | None, make_trackers: MakeTrackers) -> 
             raise KeyboardInterrupt
 
 
+def draw_again(image: Image, trackers: Sequence[TrackerLike]) -> None:
+    """Start each tracker anew on the box that the user draws; without one, it goes on as it is."""
+    for tracker in trackers:
+        with suppress(UsageError):
+            tracker.init(image, select_box(image))
+
+
 def open_input(args: TrackArgs) -> FrameSource:
     """Frames that the arguments name.
 
     Raises:
-        UsageError: none or too many are named.
+        UsageError: none or too many are named, or --live does not fit them.
         InputError: they cannot be read.
     """
     if args.demo and args.input:
@@ -214,7 +230,10 @@ def open_input(args: TrackArgs) -> FrameSource:
         return MemoryFrames("the demo clip", list(frames), FPS, boxes)
     if not args.input:
         raise UsageError("name a video, a folder of pictures or a camera, or use --demo; --help tells more")
-    return open_source(args.input)
+    source = open_source(args.input)
+    if args.live and not isinstance(source, Camera | Stream):
+        raise UsageError("--live is for cameras and streams: what is in a file does not run away")
+    return Newest(source) if args.live else source
 
 
 def check_output(args: TrackArgs, source: FrameSource) -> None:

@@ -13,7 +13,7 @@ from roam_jax.data.builder import decode_jpeg
 from roam_jax.data.readers.own import read_image_folder
 from roam_jax.errors import InputError
 from roam_jax.pictures import as_rgb, read_image
-from roam_jax.video.source import open_source
+from roam_jax.video.inputs import open_source
 
 
 def draw_picture() -> np.ndarray:

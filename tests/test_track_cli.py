@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,10 +17,12 @@ import pytest
 from roam_jax import presets, track
 from roam_jax.cli import ExitCode
 from roam_jax.config import Config
-from roam_jax.errors import DisplayError, ModelError
+from roam_jax.errors import DisplayError, ModelError, UsageError
+from roam_jax.video.files import VideoFile
 from roam_jax.video.formats import read_boxes, read_observations
+from roam_jax.video.select import Wish
 from roam_jax.video.sink import VideoWriter
-from roam_jax.video.source import DEFAULT_FPS, VideoFile
+from roam_jax.video.source import DEFAULT_FPS
 
 SIZE_HW = (96, 128)
 FRAMES = 8
@@ -345,9 +348,41 @@ def test_the_box_can_be_drawn(video, out, monkeypatch):
 def test_showing_ends_when_the_user_says_so(video, out, monkeypatch):
     shown = []
     monkeypatch.setattr(track, "require_display", lambda purpose: None)
-    monkeypatch.setattr(track, "show_frame", lambda image: shown.append(image) or len(shown) < 3)
+    wishes = [Wish.GO_ON, Wish.GO_ON, Wish.END]
+    monkeypatch.setattr(track, "show_frame", lambda image: shown.append(image) or wishes.pop(0))
     assert run(video, "--box", "10,20,30,40", "--show", "--output", out) == ExitCode.SUCCESS
     assert len(read_boxes(out / "boxes.txt")) == len(shown) == 3
+
+
+def test_a_box_can_be_drawn_again_while_it_runs(video, out, monkeypatch):
+    wishes = [Wish.GO_ON, Wish.DRAW, Wish.DRAW, Wish.GO_ON, Wish.END]
+    drawn = iter([np.array([50, 40, 20, 10], np.float32)])
+
+    def draw(image):
+        try:
+            return next(drawn)
+        except StopIteration:
+            raise UsageError("no box was drawn") from None
+
+    monkeypatch.setattr(track, "require_display", lambda purpose: None)
+    monkeypatch.setattr(track, "show_frame", lambda image: wishes.pop(0))
+    monkeypatch.setattr(track, "select_box", draw)
+    assert run(video, "--box", "10,20,30,40", "--show", "--output", out) == ExitCode.SUCCESS
+    expected = [[10, 20, 30, 40], [11, 20, 30, 40], [51, 40, 20, 10], [52, 40, 20, 10], [53, 40, 20, 10]]
+    np.testing.assert_array_equal(read_boxes(out / "boxes.txt"), expected)
+
+
+def test_a_pipe_is_tracked_and_a_file_is_not_live(video, out, tmp_path, capsys):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for words in ((), ("--live",)):
+        threading.Thread(target=pipe.write_bytes, args=[video.read_bytes()], daemon=True).start()
+        assert run(pipe, "--box", "10,20,30,40", "--output", out, *words) == ExitCode.SUCCESS
+        frames = [row["frame"] for row in read_observations(out / "track.jsonl")]
+        assert frames[0] == 0
+        assert frames == list(range(FRAMES)) if not words else set(frames) <= set(range(FRAMES))
+    assert run(video, "--live", "--box", "10,20,30,40", "--output", out) == ExitCode.USAGE
+    assert "--live is for cameras and streams" in capsys.readouterr().err
 
 
 def test_a_display_that_is_missing_is_noticed_before_anything_is_tracked(video, out, monkeypatch):

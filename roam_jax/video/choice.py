@@ -74,6 +74,10 @@ class Chosen(FrameSource):
         if not count:
             raise InputError(f"{self.name} has no frame to track from {self.start} on: it ends before")
 
+    def note(self) -> str:
+        """As the other source."""
+        return self.source.note()
+
     def close(self) -> None:
         """Let go of what the other source holds."""
         self.source.close()

@@ -46,7 +46,10 @@ def watch(source: FrameSource) -> Generator[Frame, None, None]:
     """Frames with a progress bar; files are decoded in the background while the tracker works."""
     frames = source.timed() if source.live else prefetch(source.timed())
     with closing(frames), logging_redirect_tqdm([logging.getLogger()]):
-        yield from tqdm(frames, desc="tracking", total=source.n_frames, unit="frame", mininterval=0.5)
+        bar = tqdm(frames, desc="tracking", total=source.n_frames, unit="frame", mininterval=0.5)
+        for frame in bar:
+            yield frame
+            bar.set_postfix_str(source.note(), refresh=False)
 
 
 def summarise(observed: Sequence[Sequence[Observation]], truth: Sequence[Box | None]) -> str:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 
 import cv2
@@ -130,12 +131,24 @@ def select_box(image: Image) -> Box:
     return drawn()
 
 
-def show_frame(image: Image, title: str = "roam_jax: q or Esc ends") -> bool:
-    """Show an RGB frame; False if the user wants no more of them, or has closed the window."""
+class Wish(Enum):
+    """What the user who watches wants next."""
+
+    GO_ON = 0
+    END = 1
+    DRAW = 2
+    """the boxes again, on the frame that is shown"""
+
+
+def show_frame(image: Image, title: str = "roam_jax: r draws the box again, q or Esc ends") -> Wish:
+    """Show an RGB frame; closing the window ends too."""
     if not _is_visible(title):
         _open_window(title, image)
     cv2.imshow(title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    return _wait_key(title, 1) not in (*CANCEL, None)
+    key = _wait_key(title, 1)
+    if key in (*CANCEL, None):
+        return Wish.END
+    return Wish.DRAW if key == ord("r") else Wish.GO_ON
 
 
 def _open_window(title: str, image: Image) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from roam_jax.data import demo_clip
 from roam_jax.data.demo_clip import disc_box, make_scene, render_demo, write_demo
-from roam_jax.video.source import open_source
+from roam_jax.video.inputs import open_source
 
 
 def test_the_clip_is_a_function_of_its_arguments():

@@ -9,6 +9,7 @@ import pytest
 
 from roam_jax.errors import DisplayError, UsageError
 from roam_jax.video import select
+from roam_jax.video.select import Wish
 
 
 class Windows:
@@ -125,18 +126,21 @@ def test_closing_the_window_is_drawing_nothing(windows):
     assert not windows.open, "and it does not come back"
 
 
-@pytest.mark.parametrize(("deed", "goes_on"), [(OTHER, True), (-1, True), (ESCAPE, False), (ord("q"), False)])
-def test_a_key_ends_the_frames_that_are_shown(windows, deed, goes_on):
+@pytest.mark.parametrize(
+    ("deed", "wish"),
+    [(OTHER, Wish.GO_ON), (-1, Wish.GO_ON), (ESCAPE, Wish.END), (ord("q"), Wish.END), (ord("r"), Wish.DRAW)],
+)
+def test_what_the_keys_mean_while_frames_are_shown(windows, deed, wish):
     windows.deeds = [-1, deed]
-    assert select.show_frame(IMAGE)
-    assert select.show_frame(IMAGE) == goes_on
+    assert select.show_frame(IMAGE) is Wish.GO_ON
+    assert select.show_frame(IMAGE) is wish
 
 
 @pytest.mark.parametrize("windows", [True], indirect=True)
 def test_closing_the_window_ends_the_frames_that_are_shown(windows):
     windows.deeds = [-1, "close"]
-    assert select.show_frame(IMAGE)
-    assert not select.show_frame(IMAGE)
+    assert select.show_frame(IMAGE) is Wish.GO_ON
+    assert select.show_frame(IMAGE) is Wish.END
 
 
 @pytest.mark.parametrize(("size_hw", "window"), [((48, 64), (64, 48)), ((2160, 3840), (1280, 720))])
@@ -154,13 +158,13 @@ def test_a_real_window_is_quiet_and_has_the_size_of_the_image():
         pytest.skip(str(error))
     program = """
 import cv2, numpy as np
-from roam_jax.video.select import show_frame
+from roam_jax.video.select import Wish, show_frame
 for _ in range(5):
-    assert show_frame(np.zeros((300, 400, 3), np.uint8), "a")
+    assert show_frame(np.zeros((300, 400, 3), np.uint8), "a") is Wish.GO_ON
     cv2.waitKey(20)
 print(cv2.getWindowImageRect("a")[2:])
 cv2.destroyAllWindows()
-assert show_frame(np.zeros((300, 400, 3), np.uint8), "a"), "opened again by the program itself"
+assert show_frame(np.zeros((300, 400, 3), np.uint8), "a") is Wish.GO_ON, "opened again by the program itself"
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "(400, 300)\n", "")

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from roam_jax.errors import OutputError
+from roam_jax.video.files import VideoFile
 from roam_jax.video.formats import Observation, read_boxes, read_observations
 from roam_jax.video.sink import ResultWriter, VideoWriter, make_folder
-from roam_jax.video.source import VideoFile
 
 RATE = Fraction(30000, 1001)
 

@@ -13,7 +13,10 @@ import pytest
 
 from roam_jax.data.readers.own import read_videos
 from roam_jax.errors import InputError
-from roam_jax.video.source import MemoryFrames, VideoFile, natural_key, open_source, prefetch, read_image
+from roam_jax.pictures import read_image
+from roam_jax.video.files import VideoFile
+from roam_jax.video.inputs import natural_key, open_source
+from roam_jax.video.source import MemoryFrames, prefetch
 
 SIZE_HW = (96, 128)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from roam_jax.errors import InputError
-from roam_jax.video.source import VideoFile
+from roam_jax.video.files import VideoFile
 from roam_jax.video.truncation import ends_whole
 
 FRAMES = 24

@@ -5,7 +5,7 @@ import pytest
 
 from roam_jax.data.readers.otb import OTB_LISTS, OTB_RANGES, read_otb_folder, select_range
 from roam_jax.data.sequences import DataError
-from roam_jax.video.source import open_source
+from roam_jax.video.inputs import open_source
 
 
 @pytest.fixture
