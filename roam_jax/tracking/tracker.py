@@ -21,6 +21,7 @@ from roam_jax.tracking.host import HostCrop, check_box
 from roam_jax.tracking.online import Online, TrackerState
 from roam_jax.tracking.params import Params, params_of
 from roam_jax.tracking.programs import Programs, Shapes, compile_programs, enable_compilation_cache, programs_are_kept
+from roam_jax.tracking.saved import Saved, load_state, save_state
 
 
 class Tracker:
@@ -135,6 +136,36 @@ class Tracker:
         if self._state is None:
             raise RuntimeError("Tracker.state needs Tracker.init(image, box) first")
         return self._state
+
+    @in_float32()
+    def save(self, directory: str | Path) -> None:
+        """Write the tracker as it is now, with its parameters; `restore` makes it again.
+
+        Args:
+            directory: where to; a tracker that is already there is replaced.
+
+        Raises:
+            RuntimeError: `init` was not called.
+            CheckpointError: the directory holds something else.
+        """
+        crop = "host" if self._host_crop else "device"
+        about = Saved(self.config, crop, self._shape, self.score, self.lost)
+        save_state(directory, about, self.params, self.state, self.box)
+
+    @classmethod
+    @in_float32()
+    def restore(cls, directory: str | Path) -> Tracker:
+        """The tracker that `save` wrote; it goes on bitwise alike on the same machine.
+
+        Raises:
+            CheckpointError: nothing there, damaged, or not a tracker that was saved.
+        """
+        about, checkpoint, state, box_xywh = load_state(directory)
+        tracker = cls(checkpoint, crop=about.crop)
+        tracker._state, tracker._shape = jax.device_put(state), about.image_shape
+        tracker.box, tracker.score, tracker.lost = box_xywh, about.score, about.lost
+        tracker._programs = tracker._compile()
+        return tracker
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle: arrays of the host, and no compiled programs."""

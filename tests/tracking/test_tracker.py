@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from roam_jax import presets
-from roam_jax.checkpoints import CheckpointError
+from roam_jax.checkpoints import CheckpointError, save_checkpoint
 from roam_jax.config import Config
 from roam_jax.tracking.confidence import SIGNS
 from roam_jax.tracking.params import params_from_dict, params_to_dict
@@ -113,6 +113,33 @@ def test_a_pickled_tracker_goes_on_alike(crop, host, device, video):
     for image in video[2:5]:
         np.testing.assert_array_equal(again.update(image), tracker.update(image))
         assert (again.score, again.lost) == (tracker.score, tracker.lost)
+
+
+@pytest.mark.parametrize("crop", ["host", "device"])
+def test_a_restored_tracker_goes_on_alike(crop, host, device, video, tmp_path):
+    tracker = {"host": host, "device": device}[crop]
+    tracker.init(video[0], BOX)
+    for image in video[1:4]:  # with an update
+        tracker.update(image)
+        tracker.save(tmp_path / "saved")
+    again = Tracker.restore(tmp_path / "saved")
+    np.testing.assert_array_equal(again.box, tracker.box)
+    assert (again.score, again.lost, again.config) == (tracker.score, tracker.lost, tracker.config)
+    for image in video[4:]:
+        np.testing.assert_array_equal(again.update(image), tracker.update(image))
+        assert (again.score, again.lost) == (tracker.score, tracker.lost)
+    with pytest.raises(ValueError, match="first one's size"):
+        again.update(video[0][:50])
+
+
+def test_only_saved_trackers_are_restored(checkpoint, tmp_path):
+    with pytest.raises(RuntimeError, match=r"needs Tracker\.init"):
+        Tracker(checkpoint).save(tmp_path / "a")
+    save_checkpoint(tmp_path / "b", checkpoint)
+    with pytest.raises(CheckpointError, match=r"holds no tracker that `Tracker\.save` wrote"):
+        Tracker.restore(tmp_path / "b")
+    with pytest.raises(CheckpointError):
+        Tracker.restore(tmp_path / "nowhere")
 
 
 def test_a_tracker_that_has_not_started_pickles_too(checkpoint, host, video):
