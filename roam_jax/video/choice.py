@@ -40,7 +40,7 @@ class Chosen(FrameSource):
     def __init__(self, source: FrameSource, start: Moment, stop: Moment | None, step: int) -> None:
         self.source, self.start, self.stop, self.step = source, start, stop, step
         self.name, self.size_hw, self.live = source.name, source.size_hw, source.live
-        self.fps, self.groundtruth_xywh = source.fps / step, source.groundtruth_xywh
+        self.fps, self.groundtruth_xywh, self.again = source.fps / step, source.groundtruth_xywh, source.again
         if source.n_frames is not None:
             first, last = (self._index_of(moment, source.n_frames) for moment in (start, stop))
             self.n_frames = len(range(first, max(first, last), step))

@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import av
@@ -40,6 +41,18 @@ class ImageFiles(FrameSource):
         """Frames, one file after the other."""
         return map(read_image, self.paths)
 
+    def count(self) -> int:
+        """Files."""
+        return len(self.paths)
+
+    def between(self, start: int, stop: int) -> list[Frame]:
+        """Frames of those files."""
+        part = ImageFiles(self.name, self.paths[start:stop])
+        return [
+            frame._replace(number=start + frame.number, seconds=float((start + frame.number) / self.fps))
+            for frame in part.timed()
+        ]
+
 
 class VideoFile(FrameSource):
     """Video file, decoded by FFmpeg.
@@ -70,6 +83,34 @@ class VideoFile(FrameSource):
     def read(self) -> Iterator[Frame]:
         """Frames in the order in which they are shown, turned upright."""
         return self._decode(report=True)
+
+    def count(self) -> int:
+        """Frames that are shown."""
+        return len(self._stamps)
+
+    def between(self, start: int, stop: int) -> list[Frame]:
+        """Those frames, decoded from the last key frame before them."""
+        stamps = [stamp for stamp in self._stamps if stamp is not None]
+        if len(set(stamps)) < len(self._stamps):  # they do not tell frames apart
+            return super().between(start, stop)
+        numbers, found = {stamp: start + index for index, stamp in enumerate(stamps[start:stop])}, {}
+        with self._open() as (container, stream):
+            container.seek(min(numbers), stream=stream)
+            for packet in _until_unreadable(container.demux(stream)):
+                found |= {frame.pts: frame for frame in _decode_packet(packet)[0] if frame.pts in numbers}
+                if len(found) == len(numbers):
+                    break
+            unit = float(stream.time_base or 0)
+        if len(found) < len(numbers):  # the container cannot seek
+            return super().between(start, stop)
+        return [Frame(upright(found[stamp]), (stamp - stamps[0]) * unit, number) for stamp, number in numbers.items()]
+
+    @cached_property
+    def _stamps(self) -> list[int | None]:
+        """Presentation time of each frame, in units of the stream; decoding alone says which there are."""
+        with self._open() as (container, stream):
+            packets = _until_unreadable(container.demux(stream))
+            return [frame.pts for packet in packets for frame in _decode_packet(packet)[0]]
 
     def shows_one(self) -> bool:
         """Whether FFmpeg finds one frame, and no more."""

@@ -42,6 +42,7 @@ class Camera(FrameSource):
     """
 
     live = True
+    again = False
 
     def __init__(self, index: int) -> None:
         self.name = f"camera {index}"
@@ -81,6 +82,8 @@ class Stream(FrameSource):
     Raises:
         InputError: nothing comes within `PATIENCE` seconds, or no video that FFmpeg can read.
     """
+
+    again = False
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -163,6 +166,7 @@ class Newest(FrameSource):
     """
 
     live = True
+    again = False
 
     def __init__(self, source: FrameSource) -> None:
         self.source, self.name, self.size_hw, self.fps = source, source.name, source.size_hw, source.fps

@@ -7,6 +7,7 @@ which it is shown, in seconds from the first one on.
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -54,6 +55,8 @@ class FrameSource(ABC):
     """boxes that come with the frames, 0-based image pixels"""
     live: bool = False
     """frames are lost when nobody takes them: a camera"""
+    again: bool = True
+    """the frames can be read more than once"""
 
     def true_box(self, number: int) -> Box | None:
         """x, y, w, h beside the frame of that number in the input; None if there is none."""
@@ -88,6 +91,22 @@ class FrameSource(ABC):
                 )
             yield Frame(image, seconds, index)
 
+    def count(self) -> int:
+        """Frames that there really are; they are read for it where nothing else tells.
+
+        Raises:
+            InputError: the input breaks off.
+        """
+        return sum(1 for _ in self.timed())
+
+    def between(self, start: int, stop: int) -> list[Frame]:
+        """The frames with numbers in start .. stop - 1.
+
+        Raises:
+            InputError: the input breaks off before.
+        """
+        return list(itertools.islice(self.timed(), start, stop))
+
     def __enter__(self) -> FrameSource:
         return self
 
@@ -111,6 +130,10 @@ class MemoryFrames(FrameSource):
     def read(self) -> Iterator[Image]:
         """Frames as they are."""
         return iter(self.images)
+
+    def count(self) -> int:
+        """Frames."""
+        return len(self.images)
 
 
 def prefetch(items: Iterable[T], depth: int = 3) -> Generator[T, None, None]:
