@@ -15,12 +15,11 @@ if __name__ == "__main__":  # before the imports that take a second
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -29,18 +28,16 @@ import tyro
 from roam_jax.cli import ExitCode, Flag, list_codes, list_settings, option, parse, run_command
 from roam_jax.config import Config
 from roam_jax.data.demo_clip import FPS, render_demo
-from roam_jax.errors import ModelError, UsageError, usage_errors
+from roam_jax.errors import InputError, ModelError, UsageError, usage_errors
 from roam_jax.evaluation.trackers import TrackerLike
-from roam_jax.interrupts import StopRequest
-from roam_jax.pictures import Image
 from roam_jax.presets import lite
-from roam_jax.video.choice import choose_frames
-from roam_jax.video.draw import draw_observations
-from roam_jax.video.follow import follow, summarise, watch
-from roam_jax.video.formats import Box, Observation
+from roam_jax.video.backwards import Backwards
+from roam_jax.video.choice import Chosen, Moment, choose_frames, parse_moment
+from roam_jax.video.formats import Given, check_box, read_corrections
 from roam_jax.video.inputs import open_source
 from roam_jax.video.live import Camera, Newest, Stream
-from roam_jax.video.select import Wish, first_boxes, require_display, select_box, show_frame
+from roam_jax.video.select import first_boxes, require_display
+from roam_jax.video.session import Session
 from roam_jax.video.sink import ResultWriter, find_results, make_folder
 from roam_jax.video.source import FrameSource, MemoryFrames
 
@@ -77,7 +74,11 @@ class TrackArgs:
     """the object in the first frame: left, top, width and height in pixels, counted from 0; repeatable, for several
     objects (without a box, it is drawn with the mouse)"""
     boxes: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, option("FILE")] = ()
-    """several objects: text file with one x,y,w,h per line; repeatable"""
+    """several objects: text file with one x,y,w,h per line, or frame,x,y,w,h of an object that appears later;
+    repeatable"""
+    correct: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, option("FILE")] = ()
+    """boxes of later frames, from which the tracker learns: text file with one frame,x,y,w,h per line, or
+    frame,object,x,y,w,h with the object's number from 1; repeatable"""
     one_based: Flag = False
     """count pixels from 1, as OTB does, in --box, --boxes and boxes.txt"""
     checkpoint: Annotated[str, tyro.conf.arg(metavar="NAME|DIR")] = "lite"
@@ -99,6 +100,10 @@ class TrackArgs:
     """frame to stop before, in the same way"""
     step: Annotated[int, option("N")] = 1
     """track every N-th frame only"""
+    backwards: Flag = False
+    """track from --start (default: the last frame) to the first one; the box is meant for --start"""
+    both: Flag = False
+    """track from --start to both ends"""
     settings: Flag = False
     """list the settings of the tracker with the checkpoint's values, and exit"""
 
@@ -178,42 +183,63 @@ def run(args: TrackArgs, config: Config | None, make_trackers: MakeTrackers) -> 
         ExplainedError: what went wrong; results up to there are on disk.
         KeyboardInterrupt: likewise.
     """
-    with choose_frames(open_input(args), args.start, args.stop, args.step) as source:
-        check_output(args, source)
-        boxes = first_boxes(source, args.box, args.boxes, one_based=args.one_based)
+    with open_input(args) as whole:
+        check_output(args, whole)
+        if args.backwards or args.both:
+            earlier, source = choose_backwards(args, whole)
+        else:
+            earlier, source = None, choose_frames(whole, args.start, args.stop, args.step)
+        starts = first_boxes(earlier or source, args.box, args.boxes, one_based=args.one_based)
+        if earlier is not None:
+            starts = [each if each.frame is not None else replace(each, frame=earlier.first) for each in starts]
+        corrections = read_corrected(args, len(starts), whole.size_hw)
         make_folder(args.output)
-        trackers = make_trackers(args.checkpoint, config, len(boxes))
-        truth: list[Box | None] = []
-        observed: list[list[Observation]] = []
-        results: ResultWriter | None = None
-        stop = StopRequest((signal.SIGINT,))
-        try:
-            with ExitStack() as opened, closing(watch(source)) as frames:
-                for frame, observations in follow(frames, trackers, boxes):
-                    if results is None:  # the first frame has compiled the programs; from here on there is work to lose
-                        opened.enter_context(stop)
-                        results = opened.enter_context(make_writer(args, source, len(boxes)))
-                    observed.append(observations)
-                    truth.append(source.true_box(frame.number) if len(boxes) == 1 else None)
-                    results.write(frame.image, observations, truth[-1])
-                    wish = show_frame(draw_observations(frame.image, observations)) if args.show else Wish.GO_ON
-                    if stop.requested or wish is Wish.END:
-                        break
-                    if wish is Wish.DRAW:
-                        draw_again(frame.image, trackers)
-        finally:
-            print(summarise(observed, truth))
-            if results is not None:
-                print("results:", ", ".join(str(args.output / name) for name in results.files))
-        if stop.requested:
-            raise KeyboardInterrupt
+        trackers = make_trackers(args.checkpoint, config, len(starts))
+        make_files = partial(make_writer, args, targets=len(starts))
+        session = Session(trackers, [*starts, *corrections], make_files, show=args.show)
+        if earlier is not None:
+            session.look_back(earlier)
+        if earlier is not None and (args.backwards or session.ended):
+            lowest = min((number for number, _ in session.known), default=earlier.first)
+            session.run(Chosen(whole, Moment(lowest), Moment(earlier.first + 1), args.step), only_known=True)
+        else:
+            session.run(source)
 
 
-def draw_again(image: Image, trackers: Sequence[TrackerLike]) -> None:
-    """Start each tracker anew on the box that the user draws; without one, it goes on as it is."""
-    for tracker in trackers:
-        with suppress(UsageError):
-            tracker.init(image, select_box(image))
+def choose_backwards(args: TrackArgs, whole: FrameSource) -> tuple[Backwards, FrameSource]:
+    """Frames for the way back, and all of them forwards.
+
+    Raises:
+        UsageError: the arguments do not fit together, or the input can be read once only.
+        InputError: there is no frame.
+    """
+    if args.backwards and args.both:
+        raise UsageError("give either --backwards or --both")
+    if args.both and not args.start:
+        raise UsageError("--both needs the frame of the box: --start N")
+    start = parse_moment(args.start, "--start") if args.start else None
+    stop = parse_moment(args.stop, "--stop") if args.stop else None
+    if args.step < 1:
+        raise UsageError(f"--step must be at least 1, but is {args.step}")
+    earlier = Backwards(whole, start, None if args.both else stop, args.step)
+    return earlier, Chosen(whole, Moment(earlier.first % args.step), stop, args.step)
+
+
+def read_corrected(args: TrackArgs, count: int, size_hw: tuple[int, int]) -> list[Given]:
+    """Boxes of later frames.
+
+    Raises:
+        UsageError: they cannot be read, or no tracker can take one.
+    """
+    try:
+        given = [each for path in args.correct for each in read_corrections(path, one_based=args.one_based)]
+    except InputError as error:
+        raise UsageError(str(error)) from error
+    for each in given:
+        if not 0 <= each.target < count:
+            raise UsageError(f"--correct names object {each.target + 1}, but there are {count}")
+        check_box(each.box_xywh, size_hw)
+    return given
 
 
 def open_input(args: TrackArgs) -> FrameSource:
@@ -245,14 +271,14 @@ def check_output(args: TrackArgs, source: FrameSource) -> None:
     """
     if args.fps is not None and not 0.01 <= args.fps <= 1000:
         raise UsageError(f"--fps must be between 0.01 and 1000, but is {args.fps:g}")
-    for path in (Path(source.name), *args.boxes):
+    for path in (Path(source.name), *args.boxes, *args.correct):
         if os.path.exists(path) and any(path.samefile(result) for result in find_results(args.output)):
             raise UsageError(f"the results would replace the input {path}: give another folder as --output")
     if args.show:
         require_display("show the frames (--show)")
 
 
-def make_writer(args: TrackArgs, source: FrameSource, targets: int) -> ResultWriter:
+def make_writer(args: TrackArgs, source: FrameSource, *, targets: int) -> ResultWriter:
     """Files for the results, in place of those of an earlier run; raises an `OutputError` if they cannot be made."""
     fps = Fraction(args.fps).limit_denominator(1001) if args.fps else source.fps
     return ResultWriter(

@@ -53,6 +53,15 @@ class TrackerLike(Protocol):
         ...
 
 
+@runtime_checkable
+class Correctable(Protocol):
+    """A tracker that learns from a box that the user gives in a later frame."""
+
+    def correct(self, image: UInt8[np.ndarray, "h w 3"], box: Any, /) -> Any:
+        """Take the object's box in the next frame from the user, instead of `update`."""
+        ...
+
+
 @dataclass(frozen=True)
 class TrackerChoice:
     """A tracker that other processes can make too: calling it is `make_tracker`."""

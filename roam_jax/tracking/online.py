@@ -264,6 +264,40 @@ class Online:
         model, _ = jax.lax.scan(body, state.model, jnp.arange(o.steps))
         return jax.lax.cond(is_finite(model), lambda: model, lambda: state.model), phi
 
+    def correct(
+        self, params: Params, state: TrackerState, image: UInt8[Array, "h w 3"], box_xywh: Float[Array, "4"]
+    ) -> TrackerState:
+        """Take the object's box in the next frame from the user: it becomes an updating sample, and an update is made.
+
+        (ours) What a drift has taught is not forgotten at once; the first frame's samples and this one outvote it.
+        """
+        box = xywh_to_cxcywh(box_xywh)
+        rois = search_rois(search_roi(box, self.config), self.config)
+        return self.correct_patches(params, state, self._crop(image, rois), box)
+
+    def correct_patches(
+        self, params: Params, state: TrackerState, patches: Num[Array, "s p p 3"], box_cxcywh: Float[Array, "4"]
+    ) -> TrackerState:
+        """`correct` from the patches of `search_rois` around the box."""
+        scale_index = int(np.argmin(np.abs(np.array(search_scales(self.config)) - 1)))
+        features = self.backbone.features(params.backbone, patches)[scale_index]
+        roi = search_roi(box_cxcywh, self.config)
+        box = box_to_patch(box_cxcywh, roi, self.config.model.patch_size)
+        sample = make_samples(features[None], box[None], self.method.geometry)
+        state = state._replace(
+            memory=remember(state.memory, sample, jnp.asarray(True)),
+            box_cxcywh=box_cxcywh,
+            roi=roi,
+            wh_patch=box[2:],
+            loose=jnp.asarray(True),
+            frame=state.frame + 1,
+            lost=jnp.asarray(False),
+        )
+        if not self.config.online.updates:
+            return state
+        model, phi = self.adapt(params, state)
+        return state._replace(model=model, phi=phi)
+
     def _boxes(self, deltas: Array, anchors: Array, previous: Array) -> Float[Array, "s m m 4"]:
         """Boxes of all cells of all scales, in patch pixels of scale 1."""
         m = self.config.model

@@ -107,6 +107,12 @@ def compile_programs(online: Online, params: Shapes, image_shape: tuple[int, int
     )
 
 
+@functools.lru_cache(maxsize=16)
+def compile_correction(online: Online, on_host: bool) -> Callable[..., TrackerState]:
+    """`Online.correct_patches` for the host's patches, or `Online.correct`; few trackers ever need it."""
+    return jax.jit(online.correct_patches if on_host else online.correct)
+
+
 def parts_of(
     online: Online, params: Any, image_shape: tuple[int, int, int] | None
 ) -> Iterator[tuple[str, tuple[jax.stages.Wrapped, tuple]]]:

@@ -16,11 +16,18 @@ from roam_jax.checkpoints import Checkpoint, load_checkpoint
 from roam_jax.config import Config
 from roam_jax.devices import choose_backend, in_float32, refuse_fork
 from roam_jax.errors import InputError
-from roam_jax.pictures import as_rgb, read_image
+from roam_jax.pictures import Image, as_rgb, read_image
 from roam_jax.tracking.host import HostCrop, check_box
-from roam_jax.tracking.online import Online, TrackerState
+from roam_jax.tracking.online import Online, TrackerState, search_roi
 from roam_jax.tracking.params import Params, params_of
-from roam_jax.tracking.programs import Programs, Shapes, compile_programs, enable_compilation_cache, programs_are_kept
+from roam_jax.tracking.programs import (
+    Programs,
+    Shapes,
+    compile_correction,
+    compile_programs,
+    enable_compilation_cache,
+    programs_are_kept,
+)
 from roam_jax.tracking.saved import Saved, load_state, save_state
 
 
@@ -111,20 +118,45 @@ class Tracker:
             RuntimeError: `init` was not called, or the process was forked after the tracker was made.
             ValueError: not an RGB image of the first one's size.
         """
-        refuse_fork()
         if self._state is None:
             raise RuntimeError("Tracker.update needs Tracker.init(image, box) first")
-        image = as_rgb(image)
-        if image.shape != self._shape:
-            raise ValueError(
-                f"an image must have the first one's size; this one is {image.shape[1]} x {image.shape[0]} pixels"
-            )
+        image = self._next(image)
         seen: Any = self._host_crop.search(image, self._state.roi) if self._host_crop else image
         self._state, prediction = self._programs.step(self.params, self._state, seen)
         box, score, lost, self.signs = jax.device_get(prediction)
         self.box = np.concatenate([box[:2] - box[2:] / 2, box[2:]]).astype(np.float32)
         self.score, self.lost = float(score), bool(lost)
         return self.box
+
+    @in_float32()
+    def correct(self, image: Any, box: Any) -> None:
+        """Take the object's box in the next image from the user, instead of `update`.
+
+        The model learns from it, as from a frame that it has tracked, and the search goes on from there.
+
+        Raises:
+            RuntimeError: as `update`.
+            ValueError: not an RGB image of the first one's size, or a box as `init` does not take it.
+        """
+        state, image = self.state, self._next(image)
+        box_xywh = check_box(box, image)
+        apply = compile_correction(self.online, self._host_crop is not None)
+        if self._host_crop:
+            box_cxcywh = np.concatenate([box_xywh[:2] + box_xywh[2:] / 2, box_xywh[2:]])
+            patches = self._host_crop.search(image, search_roi(box_cxcywh, self.config))
+            self._state = apply(self.params, state, patches, box_cxcywh)
+        else:
+            self._state = apply(self.params, state, image, box_xywh)
+        self.box, self.score, self.lost = box_xywh, 1.0, False
+
+    def _next(self, image: Any) -> Image:
+        refuse_fork()
+        image = as_rgb(image)
+        if image.shape != self._shape:
+            raise ValueError(
+                f"an image must have the first one's size; this one is {image.shape[1]} x {image.shape[0]} pixels"
+            )
+        return image
 
     @property
     def state(self) -> TrackerState:

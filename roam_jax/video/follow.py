@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -12,31 +13,55 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from roam_jax.evaluation.metrics import iou_xywh, success_auc
-from roam_jax.evaluation.trackers import TrackerLike
-from roam_jax.video.formats import Box, Observation
+from roam_jax.evaluation.trackers import Correctable, TrackerLike
+from roam_jax.video.formats import Box, Given, Observation
 from roam_jax.video.source import Frame, FrameSource, prefetch
 
 
 def follow(
-    frames: Iterable[Frame], trackers: Sequence[TrackerLike], boxes: Sequence[Box]
+    frames: Iterable[Frame],
+    trackers: Sequence[TrackerLike],
+    given: Sequence[Given],
+    *,
+    known: Mapping[tuple[int, int], Observation] | None = None,
+    backwards: bool = False,
 ) -> Iterator[tuple[Frame, list[Observation]]]:
-    """Every frame with what each tracker says about it; in the first one they are told their boxes.
+    """Every frame with what each tracker says about it.
+
+    A tracker starts at the first box that is given for it, and is corrected by the others. Before, it says nothing, if
+    nothing is known.
 
     Args:
         frames: all of one size.
         trackers: one for each object.
-        boxes: x, y, w, h of each in the first frame, 0-based image pixels.
+        given: boxes of the objects in frames that may lie between those that there are: then the next one counts.
+        known: what is known already, by frame and object.
+        backwards: the numbers of the frames fall.
     """
-    for count, frame in enumerate(frames):
+    sign, started = -1 if backwards else 1, set()
+    waiting = {
+        target: deque(sorted((g for g in given if g.target == target), key=lambda g: sign * (g.frame or 0)))
+        for target in range(len(trackers))
+    }
+    for frame in frames:
         observations = []
-        for target, (tracker, box) in enumerate(zip(trackers, boxes, strict=True)):
-            start = time.perf_counter()
-            if count == 0:
-                tracker.init(frame.image, box)
-                score, lost = 1.0, False
-            else:
+        for target, tracker in enumerate(trackers):
+            queue, start, box = waiting[target], time.perf_counter(), None
+            while queue and (queue[0].frame is None or sign * (frame.number - queue[0].frame) >= 0):
+                box = queue.popleft().box_xywh
+            if box is None and target not in started:
+                if (seen := (known or {}).get((frame.number, target))) is not None:
+                    observations.append(seen)
+                continue
+            score, lost = 1.0, False
+            if box is None:
                 box = np.asarray(tracker.update(frame.image), np.float32)
                 score, lost = float(tracker.score), bool(tracker.lost)
+            elif target in started and isinstance(tracker, Correctable):
+                tracker.correct(frame.image, box)
+            else:
+                tracker.init(frame.image, box)
+                started.add(target)
             took = time.perf_counter() - start
             observations.append(Observation(frame.number, target, box, score, lost, took, frame.seconds))
         yield frame, observations

@@ -73,6 +73,60 @@ def read_boxes(path: Path, *, one_based: bool = False) -> Boxes:
         raise InputError(str(error)) from error
 
 
+@dataclass(frozen=True)
+class Given:
+    """A box that the user gives."""
+
+    frame: int | None
+    """number in the input; None: the first frame that is tracked"""
+    target: int
+    """0-based index of the object"""
+    box_xywh: Box
+
+
+def read_starts(path: Path, *, one_based: bool = False) -> list[Given]:
+    """First boxes of several objects: lines `x,y,w,h`, or `frame,x,y,w,h` of those that appear later.
+
+    Raises:
+        InputError: no file that can be read, no line, or one of another kind.
+    """
+    rows = _read_rows(path, "x,y,w,h or frame,x,y,w,h", (4, 5))
+    return [
+        Given(_whole(row[0], path) if len(row) == 5 else None, target, _box_of(row[-4:], one_based))
+        for target, row in enumerate(rows)
+    ]
+
+
+def read_corrections(path: Path, *, one_based: bool = False) -> list[Given]:
+    """Boxes of later frames: lines `frame,x,y,w,h`, or `frame,object,x,y,w,h` with the object's number from 1.
+
+    Raises:
+        InputError: no file that can be read, no line, or one of another kind.
+    """
+    rows = _read_rows(path, "frame,x,y,w,h or frame,object,x,y,w,h", (5, 6))
+    return [
+        Given(_whole(row[0], path), _whole(row[1], path) - 1 if len(row) == 6 else 0, _box_of(row[-4:], one_based))
+        for row in rows
+    ]
+
+
+def _read_rows(path: Path, what: str, lengths: tuple[int, ...]) -> list[list[float]]:
+    try:
+        return annotations.read_rows(path, what, lengths)
+    except DataError as error:
+        raise InputError(str(error)) from error
+
+
+def _whole(value: float, path: Path) -> int:
+    if not (value >= 0 and value == int(value)):
+        raise InputError(f"{path} should count frames and objects by whole numbers, but has {value:g}")
+    return int(value)
+
+
+def _box_of(row: list[float], one_based: bool) -> Box:
+    return np.array(row, np.float32) - _origin(one_based)
+
+
 def format_box(box_xywh: Box, *, one_based: bool = False) -> str:
     """Line `x,y,w,h` of a boxes file, to a hundredth of a pixel."""
     return ",".join(f"{value:.2f}" for value in box_xywh + _origin(one_based))

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 from roam_jax.errors import DisplayError, InputError, UsageError
 from roam_jax.pictures import Image
 from roam_jax.video.draw import COLOURS, draw_box, line_width
-from roam_jax.video.formats import Box, check_box, parse_box, read_boxes
+from roam_jax.video.formats import Box, Given, check_box, parse_box, read_starts
 from roam_jax.video.source import FrameSource
 
 TITLE = "draw a box around the object, then press Enter"
@@ -27,17 +28,17 @@ NO_KEY = 255
 
 def first_boxes(
     source: FrameSource, texts: Sequence[str], files: Sequence[Path], *, one_based: bool = False
-) -> list[Box]:
-    """Boxes of the objects in the first frame: those given, or the one beside the frames, or one that the user draws.
+) -> list[Given]:
+    """The boxes that objects are tracked from: those given, or the one beside the frames, or one that the user draws.
 
     Args:
         source: the frames.
         texts: x,y,w,h of each object.
-        files: text files with one x,y,w,h per line.
+        files: text files as `read_starts` reads them.
         one_based: texts and files count pixels from 1.
 
     Returns:
-        x, y, w, h of each object, 0-based image pixels.
+        A box for each object.
 
     Raises:
         UsageError: a box cannot be read, or no tracker can start from it.
@@ -47,16 +48,20 @@ def first_boxes(
     if texts and files:
         raise UsageError("give either --box or --boxes")
     if texts:
-        boxes = [parse_box(text, one_based=one_based) for text in texts]
+        starts = [Given(None, target, parse_box(text, one_based=one_based)) for target, text in enumerate(texts)]
     elif files:
         try:
-            boxes = [box for path in files for box in read_boxes(path, one_based=one_based)]
+            read = [each for path in files for each in read_starts(path, one_based=one_based)]
         except InputError as error:
             raise UsageError(str(error)) from error
+        starts = [replace(each, target=target) for target, each in enumerate(read)]
     else:
         first = next(source.timed())
-        boxes = [select_box(first.image) if source.groundtruth_xywh is None else box_beside(source, first.number)]
-    return [check_box(box, source.size_hw) for box in boxes]
+        drawn = select_box(first.image) if source.groundtruth_xywh is None else box_beside(source, first.number)
+        starts = [Given(None, 0, drawn)]
+    for each in starts:
+        check_box(each.box_xywh, source.size_hw)
+    return starts
 
 
 def box_beside(source: FrameSource, number: int) -> Box:

@@ -21,6 +21,7 @@ from roam_jax.errors import OutputError
 from roam_jax.pictures import Image
 from roam_jax.video.draw import draw_observations
 from roam_jax.video.formats import Box, Observation, format_box, format_observation
+from roam_jax.video.source import Frame
 
 ENCODERS = ("libx264", "libopenh264", "mpeg4")
 """in the order of preference; the first two write H.264, and FFmpeg's builds differ in which they have"""
@@ -30,6 +31,8 @@ TICKS = 60_000
 """of the video's clock in a second, at least"""
 QUEUE = 4
 """frames that may wait for the encoder"""
+UNKNOWN = np.full(4, np.nan, np.float32)
+"""box of an object that is not tracked yet"""
 RESULTS = re.compile(r"boxes(_[1-9][0-9]*)?\.txt|track\.jsonl|video\.mp4")
 """names of the files that a `ResultWriter` may write"""
 
@@ -140,7 +143,8 @@ class TextWriter:
 class ResultWriter:
     """Folder of results; usable as a context manager.
 
-    - `boxes.txt`: a line x,y,w,h for each frame; with several objects `boxes_1.txt`, `boxes_2.txt`, ...
+    - `boxes.txt`: a line x,y,w,h for each frame, of nan where the object is not tracked yet; with several objects
+      `boxes_1.txt`, `boxes_2.txt`, ...
     - `track.jsonl`: a line of JSON for each frame and object (`format_observation`), boxes 0-based
     - `video.mp4`: the frames with boxes drawn, encoded in the background; the last `QUEUE` may be missing if the
       program is killed
@@ -185,30 +189,26 @@ class ResultWriter:
             stack.callback(self._wait, 0)
             self.stack = stack.pop_all()
 
-    def write(
-        self,
-        image: Image,
-        observations: Sequence[Observation],
-        groundtruth_xywh: Box | None = None,
-    ) -> None:
+    def write(self, frame: Frame, observations: Sequence[Observation], groundtruth_xywh: Box | None = None) -> None:
         """Add a frame: texts first, because they are what counts.
 
         Raises:
             OutputError: a file cannot be written.
         """
+        said = {observation.target: observation.box_xywh for observation in observations}
+        for target, boxes in enumerate(self.boxes):
+            boxes.write(format_box(said.get(target, UNKNOWN), one_based=self.one_based))
         for observation in observations:
-            self.boxes[observation.target].write(format_box(observation.box_xywh, one_based=self.one_based))
             self.lines.write(format_observation(observation))
         if self.video:
             self._wait(QUEUE - 1)
-            self.waiting.append(self.encoder.submit(self._write_video, image, observations, groundtruth_xywh))
+            self.waiting.append(self.encoder.submit(self._write_video, frame, observations, groundtruth_xywh))
 
-    def _write_video(self, image: Image, observations: Sequence[Observation], groundtruth_xywh: Box | None) -> None:
+    def _write_video(self, frame: Frame, observations: Sequence[Observation], groundtruth_xywh: Box | None) -> None:
         assert self.video
-        seconds = observations[0].time
-        self.began = seconds if self.began is None else self.began
-        shown = None if self.constant else seconds - self.began
-        self.video.write(draw_observations(image, observations, groundtruth_xywh), shown)
+        self.began = frame.seconds if self.began is None else self.began
+        shown = None if self.constant else frame.seconds - self.began
+        self.video.write(draw_observations(frame.image, observations, groundtruth_xywh), shown)
 
     def _wait(self, count: int) -> None:
         """Wait until no more than `count` frames wait for the encoder; its errors arrive here."""

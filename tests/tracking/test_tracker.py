@@ -4,6 +4,7 @@ import dataclasses
 import pickle
 
 import jax
+import jax.flatten_util
 import numpy as np
 import pytest
 
@@ -115,6 +116,27 @@ def test_a_pickled_tracker_goes_on_alike(crop, host, device, video):
         assert (again.score, again.lost) == (tracker.score, tracker.lost)
 
 
+def test_a_correction_moves_the_search_and_teaches(host, device, video):
+    there = (60, 50, 20, 14)
+    for tracker in (host, device):
+        tracker.init(video[0], BOX)
+        tracker.update(video[1])
+        before = tracker.state
+        tracker.correct(video[2], there)
+        np.testing.assert_array_equal(tracker.box, there)
+        assert (tracker.score, tracker.lost) == (1, False)
+        assert tracker.state.memory.written == before.memory.written + 1
+        assert tracker.state.frame == before.frame + 1
+        old, new = (jax.flatten_util.ravel_pytree(state.model.theta)[0] for state in (before, tracker.state))
+        assert np.abs(old - new).max() > 0
+        center = tracker.update(video[3])[:2] + tracker.box[2:] / 2
+        assert np.abs(center - (70, 57)).max() < 40, "it searches where it was told"
+        with pytest.raises(ValueError, match="outside the image"):
+            tracker.correct(video[4], (1000, 1000, 5, 5))
+        with pytest.raises(ValueError, match="first one's size"):
+            tracker.correct(video[4][:50], there)
+
+
 @pytest.mark.parametrize("crop", ["host", "device"])
 def test_a_restored_tracker_goes_on_alike(crop, host, device, video, tmp_path):
     tracker = {"host": host, "device": device}[crop]
@@ -135,6 +157,8 @@ def test_a_restored_tracker_goes_on_alike(crop, host, device, video, tmp_path):
 def test_only_saved_trackers_are_restored(checkpoint, tmp_path):
     with pytest.raises(RuntimeError, match=r"needs Tracker\.init"):
         Tracker(checkpoint).save(tmp_path / "a")
+    with pytest.raises(RuntimeError, match=r"needs Tracker\.init"):
+        Tracker(checkpoint).correct(np.zeros((9, 9, 3), np.uint8), BOX)
     save_checkpoint(tmp_path / "b", checkpoint)
     with pytest.raises(CheckpointError, match=r"holds no tracker that `Tracker\.save` wrote"):
         Tracker.restore(tmp_path / "b")

@@ -15,6 +15,7 @@ from roam_jax.errors import OutputError
 from roam_jax.video.files import VideoFile
 from roam_jax.video.formats import Observation, read_boxes, read_observations
 from roam_jax.video.sink import ResultWriter, VideoWriter, make_folder
+from roam_jax.video.source import Frame
 
 RATE = Fraction(30000, 1001)
 
@@ -86,7 +87,7 @@ def test_results_are_on_disk_before_the_writer_is_closed(tmp_path):
     frame = make_frames(1, (64, 64))[0]
     writer = ResultWriter(tmp_path / "deep" / "out", targets=1, size_hw=(64, 64), fps=RATE)
     for index in range(3):
-        writer.write(frame, [observe(index)])
+        writer.write(Frame(frame, 0.0), [observe(index)])
         assert len(read_boxes(tmp_path / "deep/out/boxes.txt")) == index + 1
         assert read_observations(tmp_path / "deep/out/track.jsonl")[-1]["frame"] == index
     writer.close()
@@ -100,7 +101,7 @@ def test_results_are_on_disk_before_the_writer_is_closed(tmp_path):
 def test_several_objects_have_a_boxes_file_each(tmp_path):
     frame = make_frames(1, (64, 64))[0]
     with ResultWriter(tmp_path, targets=2, size_hw=(64, 64), fps=RATE, video=False, one_based=True) as writer:
-        writer.write(frame, [observe(0), observe(5, target=1)])
+        writer.write(Frame(frame, 0.0), [observe(0), observe(5, target=1)])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["boxes_1.txt", "boxes_2.txt", "track.jsonl"]
     assert (tmp_path / "boxes_1.txt").read_text() == "11.00,21.00,30.00,40.00\n"
     assert (tmp_path / "boxes_2.txt").read_text() == "16.00,21.00,30.00,40.00\n"
@@ -111,7 +112,7 @@ def test_several_objects_have_a_boxes_file_each(tmp_path):
 def test_the_video_shows_the_box_and_the_truth(tmp_path):
     frame = np.zeros((270, 480, 3), np.uint8)
     with ResultWriter(tmp_path, targets=1, size_hw=(270, 480), fps=RATE) as writer:
-        writer.write(frame, [observe(0)], np.array([200, 100, 80, 80], np.float32))
+        writer.write(Frame(frame, 0.0), [observe(0)], np.array([200, 100, 80, 80], np.float32))
     (decoded,) = VideoFile(tmp_path / "video.mp4")
     assert decoded[40, 10].max() > 100
     assert decoded[140, 200].max() > 100
@@ -136,7 +137,7 @@ def test_a_full_disk_is_one_sentence(tmp_path):
         pytest.raises(OutputError, match=r"track.jsonl cannot be written: No space left"),
         ResultWriter(tmp_path, targets=1, size_hw=(64, 64), fps=RATE, video=False) as writer,
     ):
-        writer.write(np.zeros((64, 64, 3), np.uint8), [observe(0)])
+        writer.write(Frame(np.zeros((64, 64, 3), np.uint8), 0.0), [observe(0)])
 
 
 def test_an_error_of_the_encoder_arrives_and_leaves_the_texts(tmp_path, monkeypatch):
@@ -147,7 +148,7 @@ def test_an_error_of_the_encoder_arrives_and_leaves_the_texts(tmp_path, monkeypa
     writer = ResultWriter(tmp_path, targets=1, size_hw=(64, 64), fps=RATE)
     with pytest.raises(OutputError, match="disk is full"):  # noqa: PT012
         for index in range(50):
-            writer.write(np.zeros((64, 64, 3), np.uint8), [observe(index)])
+            writer.write(Frame(np.zeros((64, 64, 3), np.uint8), 0.0), [observe(index)])
     assert 1 <= len(read_boxes(tmp_path / "boxes.txt")) <= 6
     with pytest.raises(OutputError, match="disk is full"):
         writer.close()

@@ -23,13 +23,22 @@ def read_boxes(path: Path) -> Float32[np.ndarray, "n 4"]:
     Raises:
         DataError: no file that can be read, or a line that is not four numbers (`nan` is a number).
     """
+    return np.array(read_rows(path, "x,y,w,h", (4,)), np.float32)
+
+
+def read_rows(path: Path, what: str, lengths: tuple[int, ...]) -> list[list[float]]:
+    """Numbers of each line of a text file, as `parse_rows`.
+
+    Raises:
+        DataError: no file that can be read; and as `parse_rows`.
+    """
     try:
         data = path.read_bytes()  # of a pipe too
     except OSError as error:
         missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
         reason = "there is no such file" if missing else f"it cannot be read: {error.strerror}"
-        raise DataError(f"{path} should hold one box x,y,w,h per line, but {reason}") from error
-    return parse_boxes(decode_text(data), path)
+        raise DataError(f"{path} should hold one box {what} per line, but {reason}") from error
+    return parse_rows(decode_text(data), path, what, lengths)
 
 
 def parse_boxes(text: str, path: Path) -> Float32[np.ndarray, "n 4"]:
@@ -65,7 +74,7 @@ def parse_rows(text: str, path: Path, what: str, lengths: tuple[int, ...]) -> li
         return rows
     for number, row in enumerate(rows):
         if len(row) not in lengths:
-            count = " or ".join({4: "four", 8: "eight"}.get(n, str(n)) for n in lengths)
+            count = " or ".join({4: "four", 5: "five", 6: "six", 8: "eight"}.get(n, str(n)) for n in lengths)
             line = text.rstrip().splitlines()[number].strip()[:60]
             raise DataError(f"{path} line {number + 1} should be {count} numbers {what}, but is {line!r}")
     return rows
