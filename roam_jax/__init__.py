@@ -11,6 +11,7 @@ TYPE_CHECKING = False  # that of typing, whose import would take longer than all
 if TYPE_CHECKING:
     from typing import Any
 
+    from roam_jax.api import Result, track
     from roam_jax.backbones import Trunk, make_backbone, register_trunk
     from roam_jax.checkpoints import load_checkpoint
     from roam_jax.config import Config
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Config",
     "Online",
+    "Result",
     "Tracker",
     "Trunk",
     "__version__",
@@ -31,11 +33,13 @@ __all__ = [
     "make_method",
     "register_optimizer",
     "register_trunk",
+    "track",
 ]
 
 _HOMES = {
     "Config": "roam_jax.config",
     "Online": "roam_jax.tracking.online",
+    "Result": "roam_jax.api",
     "Tracker": "roam_jax.tracking.tracker",
     "load_checkpoint": "roam_jax.checkpoints",
     "Trunk": "roam_jax.backbones",
@@ -52,6 +56,8 @@ def __getattr__(name: str) -> Any:
         from importlib import metadata  # late for the same reason
 
         return metadata.version("roam-jax")
+    if name == "track":
+        return import_module("roam_jax.track")  # which can be called; imported, it hides any function of its name
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

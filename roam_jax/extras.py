@@ -12,6 +12,8 @@ EXTRAS = {
     "tensorboardX": "train",
     "tensorflow_datasets": "train",
     "matplotlib": "plots",
+    "IPython": "notebook",
+    "pandas": "notebook",
     "trax": "vot",
 }
 """the extra that installs a package, by the package's name in `import`"""

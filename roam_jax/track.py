@@ -21,7 +21,8 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from types import ModuleType
+from typing import Annotated, Any
 
 import tyro
 
@@ -308,6 +309,17 @@ def read_config(checkpoint: str) -> Config:
 
     return load_config(checkpoint)
 
+
+class _Callable(ModuleType):
+    """This module when it is called: `roam_jax.track(video, box)` is `roam_jax.api.track(video, box)`."""
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        from roam_jax import api
+
+        return api.track(*args, **keywords)
+
+
+sys.modules[__name__].__class__ = _Callable
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(levelname)s: %(message)s")

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from roam_jax import presets
+from roam_jax import api, presets
 from roam_jax.checkpoints import Checkpoint
 from roam_jax.tracking import tracker
 from roam_jax.tracking.params import init_params, params_to_dict
@@ -39,7 +39,9 @@ def test_all_snippets_are_found():
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
-def test_a_snippet_runs_as_printed(snippet, images, checkpoint, monkeypatch, capsys):
-    monkeypatch.setattr(tracker, "load_checkpoint", lambda name, **_: {"lite": checkpoint}[name])
+def test_a_snippet_runs_as_printed(snippet, images, checkpoint, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for module in (tracker, api):
+        monkeypatch.setattr(module, "load_checkpoint", lambda name, **_: {"lite": checkpoint}[name])
     exec(compile(snippet, str(README), "exec"), {"images": images})
     assert re.search(r"\d", capsys.readouterr().out), "boxes were printed"
