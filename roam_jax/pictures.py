@@ -26,13 +26,23 @@ LARGEST = 1_000_000
 """pixels that a box may reach to: positions and sizes beyond are a mistake, and their squares lose what counts"""
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path, *, whole: bool = True) -> Image:
     """Picture of a file.
 
+    Args:
+        path: the file.
+        whole: refuse a picture that is cut short; otherwise what is missing is grey, where the format allows it.
+
     Raises:
-        InputError: no such file, or no whole picture in it.
+        InputError: no such file, or no picture in it.
     """
-    return _decode(str(path), _read(path), _only_page)[0]
+    data = _read(path)
+    try:
+        return _decode(str(path), data, _only_page)[0]
+    except InputError:
+        if whole or not data:
+            raise
+    return _decode(str(path), data, lambda _: [cv2.imread(str(path), FLAGS)])[0]  # which is less strict
 
 
 def read_pages(path: Path) -> list[Image]:

@@ -8,7 +8,15 @@ from pathlib import Path
 from kept import programs_folder, remove_old
 
 # Before JAX is first imported, and for the processes that tests start.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+# Most of the tests' time is compiling, for programs that run once: the compiler tries less hard.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=2",
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+    ]
+)
 # What tests compile is kept, but not in the user's cache.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(programs_folder())
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"

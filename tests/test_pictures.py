@@ -57,6 +57,19 @@ def test_all_readers_turn_a_picture_as_its_camera_noted(tmp_path, orientation):
         assert np.abs(as_rgb(image).astype(int) - expected).max() <= 4  # another JPEG decoder
 
 
+def test_a_cut_picture_of_a_data_set_is_grey_where_it_is_missing(tmp_path):
+    path = tmp_path / "0.jpg"
+    write_turned(path, 6)
+    picture = read_image(path)
+    path.write_bytes(path.read_bytes()[:-30])
+    (tmp_path / "groundtruth.txt").write_text("1,1,9,9\n")
+    (clip,) = read_image_folder(tmp_path)
+    assert clip.frames[0].shape == picture.shape, "and turned"
+    assert 0.5 < np.mean(clip.frames[0] == picture) < 1
+    with pytest.raises(InputError, match="cut short"):
+        read_image(path)
+
+
 GREY = np.linspace(0, 65535, 48 * 64).reshape(48, 64).astype(np.uint16)
 WANTED = np.repeat((GREY // 257).astype(np.uint8)[..., None], 3, axis=2)
 

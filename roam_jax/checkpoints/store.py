@@ -39,6 +39,8 @@ from roam_jax.checkpoints.manifest import (
 )
 
 ARRAYS = "arrays"
+SUCCESS = "commit_success.txt"
+"""by which orbax knows that it was not interrupted"""
 HALF_ERROR = 1e-3
 """largest error of a leaf in half precision, over its root mean square; leaves that would lose more stay whole"""
 
@@ -95,6 +97,8 @@ def save_tree(
     try:
         new.mkdir()
         ocp.save(str(new.resolve() / ARRAYS), filled)
+        # Orbax notes the folder of this machine; a checkpoint that is given away should not tell it.
+        (new / ARRAYS / SUCCESS).write_text("written\n", encoding="utf-8")
         body["files"] = {path.relative_to(new).as_posix(): _digest_file(path) for path in sorted(_files(new))}
         manifest = json.dumps({**body, "sha256": digest_json(body)}, indent=1, sort_keys=True)
         for name, text in {**(texts or {}), MANIFEST: manifest + "\n"}.items():

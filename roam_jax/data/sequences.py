@@ -115,7 +115,7 @@ class ImageFiles(Frames):
     def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """One file, decoded."""
         try:
-            return read_image(self.paths[index])
+            return read_image(self.paths[index], whole=False)
         except InputError as error:
             raise DataError(f"{self.paths[index]} should be a picture, but it cannot be read") from error
 

@@ -242,7 +242,7 @@ class Tracker:
         boxes, seconds = np.zeros((len(img_files), 4)), np.zeros(len(img_files))
         for index, file in enumerate(img_files):
             try:
-                image = read_image(Path(file))
+                image = read_image(Path(file), whole=False)
             except InputError as error:
                 raise ValueError(str(error)) from error
             began = time.perf_counter()
