@@ -96,19 +96,22 @@ class Result:
         ]
         return pandas.DataFrame(rows, columns=["frame", "time", "target", "x", "y", "w", "h", "score", "lost"])
 
-    def save(self, folder: str | Path, *, video: bool = True, one_based: bool = False) -> None:
-        """Write what the command writes: `boxes.txt`, `track.jsonl`, `video.mp4`.
+    def save(
+        self, folder: str | Path, *, video: bool = True, one_based: bool = False, formats: Sequence[str] = ()
+    ) -> None:
+        """Write what the command writes: `boxes.txt`, `track.jsonl`, `video.mp4`, and the formats of other tools.
 
         Args:
             folder: where to.
             video: write the video too.
             one_based: count pixels from 1 in the boxes files.
+            formats: names of `roam_jax.video.exports.FORMATS`.
 
         Raises:
             OutputError: a file cannot be written.
             UsageError: the video is asked for, and its frames could be read once only.
         """
-        self._write(Path(folder), video=video, one_based=one_based)
+        self._write(Path(folder), video=video, one_based=one_based, formats=formats)
 
     def show(self) -> Any:
         """The video with its boxes, to be displayed in a notebook.
@@ -130,12 +133,19 @@ class Result:
         width = min(WIDTH, self.source.size_hw[1])
         return f'<video controls loop width="{width}" src="data:video/mp4;base64,{data}"></video><pre>{self}</pre>'
 
-    def _write(self, folder: Path, *, video: bool, one_based: bool = False) -> None:
+    def _write(self, folder: Path, *, video: bool, one_based: bool = False, formats: Sequence[str] = ()) -> None:
         if not self.source.again:
             raise UsageError(f"the frames of {self.source.name} could be read once only")
         said, count = {each[0].frame: each for each in self.observations}, len(self.observations[0])
         with ResultWriter(
-            folder, targets=count, size_hw=self.source.size_hw, fps=self.source.fps, video=video, one_based=one_based
+            folder,
+            targets=count,
+            size_hw=self.source.size_hw,
+            fps=self.source.fps,
+            video=video,
+            one_based=one_based,
+            formats=formats,
+            name=self.source.name,
         ) as results:
             for frame in self.source.timed():
                 if frame.number in said:

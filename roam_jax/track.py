@@ -22,7 +22,7 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -43,6 +43,9 @@ from roam_jax.video.sink import ResultWriter, find_results, make_folder
 from roam_jax.video.source import FrameSource, MemoryFrames
 
 MakeTrackers = Callable[[str, Config | None, int], Sequence[TrackerLike]]
+
+Format = Literal["csv", "mot", "coco", "yolo", "cvat", "labelstudio"]
+"""names of `exports.FORMATS`"""
 
 PROGRAM = "python -m roam_jax.track"
 MEANINGS = {
@@ -88,6 +91,8 @@ class TrackArgs:
     """folder for the results; files of their names are replaced, and what else an earlier run left is removed"""
     video: Flag = True
     """write no video.mp4"""
+    format: Annotated[tuple[Format, ...], tyro.conf.UseAppendAction] = ()
+    """write the results in this format of other tools too; repeatable"""
     show: Flag = False
     """show the frames in a window while tracking; r draws the boxes again, q, Esc or closing it ends"""
     live: Flag = False
@@ -133,6 +138,7 @@ Written to the output folder, line by line while tracking:
   track.jsonl  JSON for each frame and object: frame (from 0), time (seconds after the first frame of the input),
                target (the object's number, from 1 as in boxes_1.txt), box (0-based), score, lost, compute_seconds
                (time that the tracker took)
+  track.csv, mot.txt, coco.json, yolo.zip, cvat.xml, labelstudio.json   at the end, as --format says
   video.mp4    the frames with boxes drawn; red and dashed: lost; several objects are numbered from 1
 
 Every setting of the tracker is an option too, for example --config.online.tau 10; --settings lists them.
@@ -284,7 +290,7 @@ def make_writer(args: TrackArgs, source: FrameSource, *, targets: int) -> Result
     fps = Fraction(args.fps).limit_denominator(1001) if args.fps else source.fps
     return ResultWriter(
         args.output, targets=targets, size_hw=source.size_hw, fps=fps, constant=args.fps is not None,
-        video=args.video, one_based=args.one_based,
+        video=args.video, one_based=args.one_based, formats=args.format, name=source.name,
     )  # fmt: skip
 
 

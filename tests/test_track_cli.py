@@ -428,6 +428,16 @@ def test_ways_that_cannot_be_gone(video, out, tmp_path, capsys, words, reason):
     assert reason in capsys.readouterr().err
 
 
+def test_formats_of_other_tools_are_written_and_removed_again(video, out):
+    words = ("--box", "10,20,30,40", "--output", out)
+    assert run(video, *words, "--format", "mot", "--format", "csv") == ExitCode.SUCCESS
+    assert len((out / "mot.txt").read_text().splitlines()) == 4, "lost from the fifth frame on"
+    assert len((out / "track.csv").read_text().splitlines()) == FRAMES + 1
+    assert run(video, *words) == ExitCode.SUCCESS
+    assert sorted(path.name for path in out.iterdir()) == ["boxes.txt", "track.jsonl", "video.mp4"]
+    assert run(video, *words, "--format", "vott") == ExitCode.USAGE
+
+
 def test_a_pipe_is_tracked_and_a_file_is_not_live(video, out, tmp_path, capsys):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

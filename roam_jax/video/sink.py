@@ -20,6 +20,7 @@ from av.error import FFmpegError
 from roam_jax.errors import OutputError
 from roam_jax.pictures import Image
 from roam_jax.video.draw import draw_observations
+from roam_jax.video.exports import FORMATS, Clip, write_exports
 from roam_jax.video.formats import Box, Observation, format_box, format_observation
 from roam_jax.video.source import Frame
 
@@ -33,7 +34,9 @@ QUEUE = 4
 """frames that may wait for the encoder"""
 UNKNOWN = np.full(4, np.nan, np.float32)
 """box of an object that is not tracked yet"""
-RESULTS = re.compile(r"boxes(_[1-9][0-9]*)?\.txt|track\.jsonl|video\.mp4")
+RESULTS = re.compile(
+    r"boxes(_[1-9][0-9]*)?\.txt|track\.jsonl|video\.mp4|" + "|".join(re.escape(file) for file, _ in FORMATS.values())
+)
 """names of the files that a `ResultWriter` may write"""
 
 
@@ -157,6 +160,8 @@ class ResultWriter:
         constant: frames follow each other at that rate, whenever they were shown in the input.
         video: write it.
         one_based: count pixels from 1 in the boxes files, as OTB does.
+        formats: names of `exports.FORMATS` to write as well, when the writer is closed.
+        name: of the input, for them.
 
     Raises:
         OutputError: the folder or a file in it cannot be written.
@@ -172,15 +177,19 @@ class ResultWriter:
         constant: bool = False,
         video: bool = True,
         one_based: bool = False,
+        formats: Sequence[str] = (),
+        name: str = "",
     ) -> None:
         make_folder(folder)
         self.folder, self.one_based, self.constant = folder, one_based, constant
+        self.formats, self.clip = formats, Clip(name, size_hw, float(fps), [])
         self.began: float | None = None
         names = ["boxes.txt"] if targets == 1 else [f"boxes_{target}.txt" for target in range(1, targets + 1)]
-        self.files = [*names, "track.jsonl", *(["video.mp4"] if video else [])]
+        self.files = [*names, "track.jsonl", *(["video.mp4"] if video else []), *(FORMATS[each][0] for each in formats)]
         """names of the files in the folder"""
         remove_results(folder, keep=self.files)
         with ExitStack() as stack:
+            stack.callback(self._export)
             self.boxes = [stack.enter_context(TextWriter(folder / name)) for name in names]
             self.lines = stack.enter_context(TextWriter(folder / "track.jsonl"))
             self.video = stack.enter_context(VideoWriter(folder / "video.mp4", size_hw, fps)) if video else None
@@ -200,9 +209,15 @@ class ResultWriter:
             boxes.write(format_box(said.get(target, UNKNOWN), one_based=self.one_based))
         for observation in observations:
             self.lines.write(format_observation(observation))
+        if self.formats:
+            self.clip.observations.extend(observations)
         if self.video:
             self._wait(QUEUE - 1)
             self.waiting.append(self.encoder.submit(self._write_video, frame, observations, groundtruth_xywh))
+
+    def _export(self) -> None:
+        with _writing(self.folder):
+            write_exports(self.folder, self.formats, self.clip)
 
     def _write_video(self, frame: Frame, observations: Sequence[Observation], groundtruth_xywh: Box | None) -> None:
         assert self.video
