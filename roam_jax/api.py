@@ -146,6 +146,7 @@ class Result:
             one_based=one_based,
             formats=formats,
             name=self.source.name,
+            sound=self.source.sound,
         ) as results:
             for frame in self.source.timed():
                 if frame.number in said:

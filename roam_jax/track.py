@@ -91,6 +91,8 @@ class TrackArgs:
     """folder for the results; files of their names are replaced, and what else an earlier run left is removed"""
     video: Flag = True
     """write no video.mp4"""
+    audio: Flag = True
+    """leave the input's sound out of video.mp4 (it is, too, with --fps)"""
     format: Annotated[tuple[Format, ...], tyro.conf.UseAppendAction] = ()
     """write the results in this format of other tools too; repeatable"""
     show: Flag = False
@@ -291,6 +293,7 @@ def make_writer(args: TrackArgs, source: FrameSource, *, targets: int) -> Result
     return ResultWriter(
         args.output, targets=targets, size_hw=source.size_hw, fps=fps, constant=args.fps is not None,
         video=args.video, one_based=args.one_based, formats=args.format, name=source.name,
+        sound=source.sound if args.audio else None,
     )  # fmt: skip
 
 

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -426,6 +428,52 @@ def test_ways_that_cannot_be_gone(video, out, tmp_path, capsys, words, reason):
     words = [word.format(file=tmp_path / "file", wrong=tmp_path / "wrong") for word in words]
     assert run(video, "--box", "50,20,30,40", "--output", out, *words) == ExitCode.USAGE
     assert reason in capsys.readouterr().err
+
+
+def write_with_sound(path: Path, seconds: float = 3.0) -> Path:
+    """Frames at 10/s, and a tone that is silent in the first second."""
+    rate = 16000
+    with av.open(str(path), "w") as container:
+        video, audio = container.add_stream("libx264", rate=10), container.add_stream("aac", rate=rate)
+        video.height, video.width = SIZE_HW
+        video.pix_fmt, audio.layout = "yuv420p", "mono"
+        for frame in make_frames(round(10 * seconds)):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        at = np.arange(round(seconds * rate)) / rate
+        tone = np.where(at < 1, 0, np.sin(2 * np.pi * 440 * at)).astype(np.float32)
+        for start in range(0, len(tone), 1024):
+            piece = av.AudioFrame.from_ndarray(tone[None, start : start + 1024], format="fltp", layout="mono")
+            piece.sample_rate, piece.pts, piece.time_base = rate, start, Fraction(1, rate)
+            container.mux(audio.encode(piece))
+        container.mux(audio.encode(None))
+        container.mux(video.encode(None))
+    return path
+
+
+def loudness(path: Path) -> dict[float, float]:
+    """Mean square of the sound around each quarter of a second."""
+    with av.open(str(path)) as container:
+        pieces = [(frame.time, float(np.mean(np.square(frame.to_ndarray())))) for frame in container.decode(audio=0)]
+    return {at / 4: np.mean([p for time, p in pieces if abs(time - at / 4) < 0.1] or [-1]) for at in range(1, 12)}
+
+
+def test_the_sound_is_kept_in_time(out, tmp_path):
+    video = write_with_sound(tmp_path / "sound.mp4")
+    words = (video, "--box", "10,20,30,40", "--output", out)
+    assert run(*words) == ExitCode.SUCCESS
+    heard = loudness(out / "video.mp4")
+    assert heard[0.5] < 1e-3 < 0.3 < heard[1.5] < 0.7
+    assert heard[2.75] > 0.3
+    assert len(list(VideoFile(out / "video.mp4"))) == 30
+    assert run(*words, "--start", "1.5s", "--stop", "2.5s") == ExitCode.SUCCESS
+    heard = loudness(out / "video.mp4")
+    assert heard[0.25] > 0.3
+    assert heard[0.75] > 0.3
+    assert heard[1.5] == -1, "no longer than the frames"
+    for others in (("--no-audio",), ("--fps", "20")):
+        assert run(*words, *others) == ExitCode.SUCCESS
+        with av.open(str(out / "video.mp4")) as container:
+            assert not container.streams.audio
 
 
 def test_formats_of_other_tools_are_written_and_removed_again(video, out):

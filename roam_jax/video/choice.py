@@ -41,6 +41,7 @@ class Chosen(FrameSource):
         self.source, self.start, self.stop, self.step = source, start, stop, step
         self.name, self.size_hw, self.live = source.name, source.size_hw, source.live
         self.fps, self.groundtruth_xywh, self.again = source.fps / step, source.groundtruth_xywh, source.again
+        self.sound = source.sound
         if source.n_frames is not None:
             first, last = (self._index_of(moment, source.n_frames) for moment in (start, stop))
             self.n_frames = len(range(first, max(first, last), step))

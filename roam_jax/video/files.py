@@ -18,7 +18,8 @@ from roam_jax.data.readers.tree import IMAGE_SUFFIXES
 from roam_jax.errors import InputError
 from roam_jax.pictures import Image, read_image, upright
 from roam_jax.video.formats import Boxes
-from roam_jax.video.source import Frame, FrameSource, believable, size_of
+from roam_jax.video.sound import has_sound
+from roam_jax.video.source import Frame, FrameSource, Sound, believable, size_of
 from roam_jax.video.truncation import ends_whole
 
 log = logging.getLogger(__name__)
@@ -75,10 +76,12 @@ class VideoFile(FrameSource):
             """frames in the file according to its header; 0: it does not say"""
             self.seconds = float(container.duration or 0) / av.time_base
             self.n_frames = self.declared or round(self.seconds * self.fps) or None
+        self._begins = 0.0
         first = next(self._decode(), None)
         if first is None:
             raise InputError(f"{self.name} is a video without a single frame that can be decoded")
         self.size_hw = size_of(first.image)
+        self.sound = Sound(path, self._begins) if has_sound(path) else None
 
     def read(self) -> Iterator[Frame]:
         """Frames in the order in which they are shown, turned upright."""
@@ -134,7 +137,7 @@ class VideoFile(FrameSource):
                         at = float((frames - 1) / self.fps)
                     else:
                         shown_until = frame.time
-                        begins = frame.time if begins is None else begins
+                        begins = self._begins = frame.time if begins is None else begins
                         at = frame.time - begins
                     yield Frame(upright(frame), at)
                 corrupt = packet.is_corrupt or any(frame.is_corrupt for frame in decoded)

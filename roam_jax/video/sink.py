@@ -7,7 +7,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -22,7 +22,8 @@ from roam_jax.pictures import Image
 from roam_jax.video.draw import draw_observations
 from roam_jax.video.exports import FORMATS, Clip, write_exports
 from roam_jax.video.formats import Box, Observation, format_box, format_observation
-from roam_jax.video.source import Frame
+from roam_jax.video.sound import SoundTrack
+from roam_jax.video.source import Frame, Sound
 
 ENCODERS = ("libx264", "libopenh264", "mpeg4")
 """in the order of preference; the first two write H.264, and FFmpeg's builds differ in which they have"""
@@ -44,13 +45,15 @@ class VideoWriter:
     """MP4 file of RGB frames, H.264 where FFmpeg has it; usable as a context manager.
 
     The file is playable while it grows: after a crash it lacks about its last second. Odd sizes grow by one pixel.
+    Sound that cannot be decoded is left out.
 
     Raises:
         OutputError: the file cannot be written.
     """
 
-    def __init__(self, path: Path, size_hw: tuple[int, int], fps: Fraction) -> None:
+    def __init__(self, path: Path, size_hw: tuple[int, int], fps: Fraction, sound: Sound | None = None) -> None:
         self.path, height, width = path, *size_hw
+        self.sound: SoundTrack | None = None
         self.padding = (height % 2, width % 2)
         encoder = next(name for name in ENCODERS if name in av.codecs_available)
         with _writing(path):
@@ -68,6 +71,9 @@ class VideoWriter:
         context.gop_size = max(1, round(fps))  # a fragment ends where the next key frame begins
         if encoder == "libx264":
             self.stream.options = {"preset": "superfast", "crf": "20"}  # the tracker needs the processor
+        if sound is not None:
+            with suppress(FFmpegError, OSError):
+                self.sound = SoundTrack(sound, self.container)
 
     def write(self, image: Image, seconds: float | None = None) -> None:
         """Add a frame.
@@ -90,6 +96,8 @@ class VideoWriter:
         frame.pts, frame.time_base = self.last, clock
         with _writing(self.path):
             self.container.mux(self.stream.encode(frame))
+            if self.sound:
+                self.sound.write_until(float(self.last * clock))
 
     def close(self) -> None:
         """Write what the encoder still holds, and the file's index.
@@ -100,6 +108,10 @@ class VideoWriter:
         with _writing(self.path):
             try:
                 self.container.mux(self.stream.encode(None))
+                if self.sound:
+                    clock = self.stream.codec_context.time_base or Fraction(0)
+                    self.sound.write_until(float(self.last * clock + 1 / self.fps))
+                    self.sound.close()
             finally:
                 self.container.close()
 
@@ -160,6 +172,7 @@ class ResultWriter:
         constant: frames follow each other at that rate, whenever they were shown in the input.
         video: write it.
         one_based: count pixels from 1 in the boxes files, as OTB does.
+        sound: what is heard with the frames; not with a constant rate.
         formats: names of `exports.FORMATS` to write as well, when the writer is closed.
         name: of the input, for them.
 
@@ -177,9 +190,11 @@ class ResultWriter:
         constant: bool = False,
         video: bool = True,
         one_based: bool = False,
+        sound: Sound | None = None,
         formats: Sequence[str] = (),
         name: str = "",
     ) -> None:
+        sound = None if constant else sound
         make_folder(folder)
         self.folder, self.one_based, self.constant = folder, one_based, constant
         self.formats, self.clip = formats, Clip(name, size_hw, float(fps), [])
@@ -192,7 +207,7 @@ class ResultWriter:
             stack.callback(self._export)
             self.boxes = [stack.enter_context(TextWriter(folder / name)) for name in names]
             self.lines = stack.enter_context(TextWriter(folder / "track.jsonl"))
-            self.video = stack.enter_context(VideoWriter(folder / "video.mp4", size_hw, fps)) if video else None
+            self.video = stack.enter_context(VideoWriter(folder / "video.mp4", size_hw, fps, sound)) if video else None
             self.encoder = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="encoder"))
             self.waiting: deque[Future[None]] = deque()
             stack.callback(self._wait, 0)
@@ -221,7 +236,10 @@ class ResultWriter:
 
     def _write_video(self, frame: Frame, observations: Sequence[Observation], groundtruth_xywh: Box | None) -> None:
         assert self.video
-        self.began = frame.seconds if self.began is None else self.began
+        if self.began is None:
+            self.began = frame.seconds
+            if self.video.sound:
+                self.video.sound.begins += self.began
         shown = None if self.constant else frame.seconds - self.began
         self.video.write(draw_observations(frame.image, observations, groundtruth_xywh), shown)
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from roam_jax.errors import InputError
@@ -37,6 +38,14 @@ class Frame(NamedTuple):
     """in the input, from 0"""
 
 
+class Sound(NamedTuple):
+    """Sound of a file."""
+
+    path: Path
+    begins: float
+    """second of the file at which the first frame is shown"""
+
+
 class FrameSource(ABC):
     """Frames in their order: iterate over it or over `timed()`, inside `with`.
 
@@ -55,6 +64,8 @@ class FrameSource(ABC):
     """boxes that come with the frames, 0-based image pixels"""
     live: bool = False
     """frames are lost when nobody takes them: a camera"""
+    sound: Sound | None = None
+    """what is heard with the frames, where they come from a file"""
     again: bool = True
     """the frames can be read more than once"""
 
