@@ -32,8 +32,8 @@ class BackboneConfig:
     tuned_stages: Annotated[int, Range(0, 64)] = 0
     """last stages of the trunk that are learned as well (ours); 0: all are frozen"""
     weights: str = ""
-    """file with the trunk's weights, for training and for checkpoints without a trunk; empty: those of the checkpoint,
-    or of the pip package"""
+    """file with the trunk's weights (ours), for training and for checkpoints without a trunk; empty: those of the
+    checkpoint, or of the pip package"""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class OnlineConfig:
     """Online tracking (Section 4)."""
 
     regression: bool = True
-    """True: ROAM++, boxes by regression; False: ROAM, multi-scale search"""
+    """True: ROAM++, boxes by regression; False: ROAM, multi-scale search (paper)"""
     updates: bool = True
     """whether the model is updated after the first frame (paper)"""
     tau: Annotated[int, Range(1, 1_000_000_000)] = 5
@@ -363,6 +363,10 @@ class Config:
             raise ValueError(f"model.max_filter {m.max_filter} is below {square}, the filter of a square object")
         if self.implicit.updates and not self.implicit.iterations:
             raise ValueError("implicit.updates needs implicit.iterations of at least 1")
+        if self.implicit.boxes and not self.implicit.iterations:
+            raise ValueError("implicit.boxes needs implicit.iterations of at least 1")
+        if self.implicit.iterations and not self.optimizer.log_lambda0:
+            raise ValueError("implicit.iterations needs optimizer.log_lambda0: a metric has no negative weights")
         if self.implicit.iterations and self.loss.response_form != "paper":
             raise ValueError("implicit.iterations needs loss.response_form 'paper', which it minimises")
         o = self.online

@@ -127,7 +127,7 @@ def run(arguments: Arguments) -> ExitCode:
     """Do what the command line asks for.
 
     Returns:
-        Whether all sequences were evaluated.
+        The exit code: `INPUT` if a sequence could not be evaluated.
 
     Raises:
         ValueError: wrong arguments.

@@ -137,7 +137,7 @@ def test_a_sequence_whose_object_comes_later_starts_there(sequence, out, capsys)
     (sequence / "groundtruth_rect.txt").write_text("\n".join(lines))
     assert run(sequence, "--output", out) == ExitCode.SUCCESS
     assert [row["frame"] for row in read_observations(out / "track.jsonl")] == list(range(3, FRAMES))
-    assert "mean overlap 1.000 over 5 frames" in capsys.readouterr().out
+    assert "mean IoU 1.000 over 5 frames" in capsys.readouterr().out
 
 
 def test_no_video_writes_none(video, out):
@@ -175,7 +175,7 @@ def test_an_option_given_twice_counts_twice(video, out, tmp_path, option):
 def test_a_sequence_folder_gives_the_box_and_the_score(sequence, out, capsys):
     assert run(sequence, "--output", out) == ExitCode.SUCCESS
     np.testing.assert_array_equal(read_boxes(out / "boxes.txt")[0], [10, 20, 30, 40])
-    printed = re.search(r"success AUC ([\d.]+), mean overlap ([\d.]+) over 8 frames", capsys.readouterr().out)
+    printed = re.search(r"success AUC ([\d.]+), mean IoU ([\d.]+) over 8 frames", capsys.readouterr().out)
     assert printed
     assert float(printed[2]) == pytest.approx(1.0)
     assert float(printed[1]) == pytest.approx(20 / 21, abs=1e-3), "an overlap of 1 is not above the threshold 1"
@@ -186,7 +186,7 @@ def test_frames_without_a_known_box_do_not_count(sequence, out, capsys):
     lines[3:5] = ["nan,nan,nan,nan", "0,0,0,0"]
     (sequence / "groundtruth_rect.txt").write_text("\n".join(lines[:-1]))
     assert run(sequence, "--output", out) == ExitCode.SUCCESS
-    assert "mean overlap 1.000 over 5 frames" in capsys.readouterr().out
+    assert "mean IoU 1.000 over 5 frames" in capsys.readouterr().out
     assert len(read_boxes(out / "boxes.txt")) == FRAMES
 
 
@@ -204,7 +204,7 @@ def test_the_demo_needs_no_input_and_measures_itself(out, capsys, monkeypatch):
 
     monkeypatch.setattr(track, "render_demo", lambda: render_demo(6))
     assert run("--demo", "--output", out) == ExitCode.SUCCESS
-    assert re.search(r"success AUC 0\.\d+, mean overlap 0\.\d+ over 6 frames", capsys.readouterr().out)
+    assert re.search(r"success AUC 0\.\d+, mean IoU 0\.\d+ over 6 frames", capsys.readouterr().out)
     assert len(list(VideoFile(out / "video.mp4"))) == 6
 
 

@@ -57,18 +57,31 @@ class Backbone:
 
     @partial(jax.jit, static_argnums=0)
     def init(self, *, key: Array) -> Params:
-        """Random parameters."""
+        """Random parameters.
+
+        Raises:
+            ValueError: the trunk has variables besides parameters, or its levels have not the stride that it says.
+        """
         from roam_jax.backbones.neck import unit_stats
 
         keys = jax.random.split(key, 3)
         patches = jnp.zeros((1, self.patch_size, self.patch_size, 3))
         seen, variables = self.spec.module.init_with_output(keys[0], patches)
-        params: Params = {"trunk": variables["params"], "top": {}}
+        params: Params = {"trunk": _only_params(variables), "top": {}}
         if self.spec.top is not None:
             seen, variables = self.spec.top.init_with_output(keys[1], seen)
-            params["top"] = variables["params"]
+            params["top"] = _only_params(variables)
+        self._check_levels(seen)
         stats = unit_stats(sum(level.shape[-1] for level in seen))
         return {**params, "stats": stats, "neck": self.head.init(keys[2], seen, stats).get("params", {})}
+
+    def _check_levels(self, levels: Sequence[Float[Array, "b _ _ _"]]) -> None:
+        cells, (_, rows, columns, _) = -(-self.patch_size // self.spec.stride), levels[0].shape
+        if (rows, columns) != (cells, cells):
+            raise ValueError(
+                f"a trunk of stride {self.spec.stride} should give {cells} x {cells} cells for a patch of "
+                f"{self.patch_size} pixels, but gives {rows} x {columns}"
+            )
 
     def split(self, trunk: dict[str, Any]) -> Params:
         """Parameters of the whole trunk as those of the frozen part and those of the learned stages."""
@@ -107,11 +120,21 @@ class Backbone:
         return lax.platform_dependent(seen, cpu=partial(lax.map, each), default=together)
 
 
+def _only_params(variables: Any) -> Any:
+    if others := sorted(set(variables) - {"params"}):
+        raise ValueError(
+            f"a trunk's modules should have parameters alone, but have {', '.join(others)} too: batch normalisation, "
+            "for example, must be folded into the layers before it"
+        )
+    return variables["params"]
+
+
 def make_backbone(config: Config) -> Backbone:
     """The backbone that `config.backbone` names, fitted to the map of `config.model`.
 
     Raises:
-        ValueError: no trunk has that name, its stride is not the model's, or it cannot learn so many stages.
+        ValueError: no trunk has that name, its stride is not the model's, its modules are not hashable, or it cannot
+            learn so many stages.
     """
     b, m = config.backbone, config.model
     if b.name not in TRUNKS:
@@ -120,6 +143,10 @@ def make_backbone(config: Config) -> Backbone:
             "roam_jax.register_trunk before"
         )
     backbone = Backbone(TRUNKS[b.name](config), m.patch_size, b.neck_channels, b.neck_blocks)
+    try:
+        hash(backbone)
+    except TypeError as error:
+        raise ValueError(f"the modules of trunk {b.name!r} must be hashable, with tuples for lists: {error}") from error
     if backbone.spec.stride != m.stride:
         raise ValueError(f"model.stride is {m.stride}, but backbone {b.name!r} has stride {backbone.spec.stride}")
     if b.tuned_stages and backbone.spec.top is None:

@@ -39,6 +39,8 @@ TRUNKS: dict[str, Callable[[Config], Trunk]] = {
 """by the name that `backbone.name` gives"""
 OWN = frozenset(TRUNKS)
 """names of the package"""
+TOO_LARGE = frozenset({"vgg10", "vgg12"})
+"""names of those whose weights checkpoints do not hold, only where they come from"""
 
 
 def register_trunk(name: str, make: Callable[[Config], Trunk]) -> None:

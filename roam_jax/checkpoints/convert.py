@@ -2,9 +2,6 @@
 
 Arrays and settings get their new names; the arrays are bitwise those of OLD, which is left as it is. Where steps are
 implicit, the optimizer is shown the paper's response loss from now on, which these steps minimise.
-
-Exit codes: 0 converted, 2 wrong arguments, 5 OLD cannot be read or has settings that are no more, 6 NEW cannot be
-written.
 """
 
 from __future__ import annotations
@@ -15,12 +12,14 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from roam_jax.checkpoints.manifest import MANIFEST, CheckpointError
 from roam_jax.checkpoints.store import nest, read_leaves, save_tree
 from roam_jax.checkpoints.tracker import CARD
-from roam_jax.cli import ExitCode, run_command
+from roam_jax.cli import ExitCode, parse, run_command
 from roam_jax.config import POSITIVE, Config
 from roam_jax.errors import OutputError, UsageError
 
@@ -114,16 +113,23 @@ def _rename(path: str) -> str:
     return path
 
 
-def main(argv: list[str]) -> int:
-    """Convert; the exit code."""
-    if len(argv) != 2 or not all(argv):
-        print(__doc__, file=sys.stderr)
-        return ExitCode.USAGE
-    return run_command(lambda: run(*map(Path, argv)))
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns its exit code."""
+    return run_command(lambda: parse(run, "python -m roam_jax.checkpoints.convert", argv, first="the old folder"))
 
 
-def run(old: Path, new: Path) -> ExitCode:
-    """Convert, and leave nothing behind if that fails.
+def run(
+    old: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OLD")],
+    new: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="NEW")],
+) -> ExitCode:
+    """Convert an older checkpoint, or the folder of a training run, to the present form.
+
+    Exit codes: 0 done, 2 wrong arguments, or there is something of the new name; 5 the old one cannot be read, or has
+    settings that are no more; 6 the new one cannot be written. What is not complete is removed.
+
+    Args:
+        old: checkpoint or run folder, which stays as it is.
+        new: folder to write.
 
     Raises:
         UsageError: there is something of the new name.
@@ -144,4 +150,4 @@ def run(old: Path, new: Path) -> ExitCode:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

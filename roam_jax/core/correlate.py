@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from roam_jax.core.warp import interpolation_matrix, warp
 
-Method = Literal["auto", "direct", "spectral"]
+Way = Literal["auto", "direct", "spectral"]
 EXACT = jax.lax.Precision.HIGHEST
 """float32 throughout: an accelerator would take products of spectra, which cancel, with ten bits"""
 
@@ -30,7 +30,7 @@ def correlate(
     filters: Float[Array, "k k c o"],
     phi: Float[Array, "2"],
     canvas: int,
-    method: Method = "auto",
+    method: Way = "auto",
 ) -> Float[Array, "n h w o"]:
     """Correlation of `features` with W(`filters`, `phi`) (Eq. 2, 3), zero-padded, same size.
 

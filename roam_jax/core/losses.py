@@ -66,9 +66,10 @@ def measure_terms(theta: Theta, samples: Samples, phi: Float[Array, "2"], loss: 
 
 
 def response_l2(predictions: Predictions, samples: Samples) -> Float[Array, ""]:
-    """First term of Eq. 7 (paper): squared error over the squared norm of the label, so that 1 is an empty response.
+    """First term of Eq. 7 in the paper's form, over the squared norm of the labels: so 1 is an empty response.
 
-    The norm is that of the labels of all samples, also where the object cannot be seen.
+    The paper does not say how the squared error is scaled (ours). The norm is that of the labels of all samples, also
+    where the object cannot be seen; Eq. 12's mean over samples is the quotient of both sums.
     """
     weights = samples.weights[:, None, None]
     error = predictions.response - samples.targets
@@ -78,8 +79,8 @@ def response_l2(predictions: Predictions, samples: Samples) -> Float[Array, ""]:
 def masked_response_l2(predictions: Predictions, samples: Samples, *, choose: ChooseCells) -> Float[Array, ""]:
     """First term of Eq. 7 (official): squared error times exp(label), over the number of cells that count plus one."""
     error = predictions.response - samples.targets
-    counts = samples.weights[:, None, None] * choose(jnp.abs(error))
-    return jnp.sum(counts * jnp.exp(samples.targets) * error**2) / (jnp.sum(counts) + 1.0)
+    weights = samples.weights[:, None, None] * choose(jnp.abs(error))
+    return jnp.sum(weights * jnp.exp(samples.targets) * error**2) / (jnp.sum(weights) + 1.0)
 
 
 def cells_above(errors: Float[Array, "n m m"], ignore_below: float) -> Float[Array, "n m m"]:
@@ -102,24 +103,24 @@ def smooth_l1(x: Float[Array, "*a"]) -> Float[Array, "*a"]:
 
 def near_anchors(anchors: Float[Array, "m m 4"], samples: Samples, choose: ChooseAnchors) -> Float[Array, "n m m"]:
     """Weights of the anchors near the object, of which a box term is the mean."""
-    overlaps = iou(anchors[None], samples.boxes_cxcywh[:, None, None])
-    return choose(jnp.where((samples.weights * samples.visible)[:, None, None] > 0, overlaps, -1.0))
+    ious = iou(anchors[None], samples.boxes_cxcywh[:, None, None])
+    return choose(jnp.where((samples.weights * samples.visible)[:, None, None] > 0, ious, -1.0))
 
 
-def anchors_above_half(overlaps: Float[Array, "n m m"]) -> Float[Array, "n m m"]:
+def anchors_above_half(ious: Float[Array, "n m m"]) -> Float[Array, "n m m"]:
     """Anchors with an IoU of at least 0.5, or the best one of their sample (ours: the paper leaves the choice open)."""
-    best = jnp.max(overlaps, axis=(1, 2), keepdims=True)
-    return ((overlaps >= 0) & ((overlaps >= 0.5) | (overlaps == best))).astype(jnp.float32)
+    best = jnp.max(ious, axis=(1, 2), keepdims=True)
+    return ((ious >= 0) & ((ious >= 0.5) | (ious == best))).astype(jnp.float32)
 
 
-def best_anchors(overlaps: Float[Array, "n m m"], count: int) -> Float[Array, "n m m"]:
+def best_anchors(ious: Float[Array, "n m m"], count: int) -> Float[Array, "n m m"]:
     """The `count` anchors with the largest IoU over all samples together (official).
 
     Ties are frequent (anchors inside the object) and go to the later anchor, as in the official sort.
     """
-    values, places = jax.lax.top_k(jax.lax.stop_gradient(overlaps.ravel()[::-1]), min(count, overlaps.size))
-    chosen = jnp.zeros(overlaps.size).at[places].set((values >= 0).astype(jnp.float32))
-    return chosen[::-1].reshape(overlaps.shape)
+    values, places = jax.lax.top_k(jax.lax.stop_gradient(ious.ravel()[::-1]), min(count, ious.size))
+    chosen = jnp.zeros(ious.size).at[places].set((values >= 0).astype(jnp.float32))
+    return chosen[::-1].reshape(ious.shape)
 
 
 def mean_over(values: Float[Array, "n m m"], weights: Float[Array, "n m m"]) -> Float[Array, ""]:

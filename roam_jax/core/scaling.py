@@ -19,7 +19,11 @@ def scale_of_uniform(uniform: Theta, kappa_cf: float, kappa_reg: float) -> Theta
 
 
 def draw_scale(theta: Theta, kappa_cf: float, kappa_reg: float, *, key: Array) -> Theta:
-    """(Eq. 15) epsilon = exp(U(-kappa, kappa)), one for each coordinate of theta."""
+    """(Eq. 15) epsilon = exp(U(-kappa, kappa)), one for each coordinate of theta.
+
+    The paper keeps epsilon times theta, and the model uses it divided by epsilon; here it is kept divided and used
+    multiplied. Both are alike, as one over epsilon has the distribution of epsilon.
+    """
     leaves, structure = jax.tree.flatten(theta)
     keys = jax.random.split(key, len(leaves))
     uniform = [jax.random.uniform(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]

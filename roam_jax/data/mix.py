@@ -194,8 +194,8 @@ def _read(source: Source) -> list[Sequence]:
         sequences = name_sources(sequences)
     if not source.name:
         return sequences
-    part = (lambda own: f"{source.name}/{own}") if source.cap is not None else (lambda own: source.name)
-    return [dataclasses.replace(sequence, source=part(sequence.source)) for sequence in sequences]
+    prefix, parts = source.name, source.cap is not None
+    return [dataclasses.replace(each, source=f"{prefix}/{each.source}" if parts else prefix) for each in sequences]
 
 
 def _share(sequences: list[Sequence], source: Source) -> dict[str, float]:

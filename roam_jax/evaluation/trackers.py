@@ -36,7 +36,7 @@ class TrackerLike(Protocol):
 
     @property
     def score(self) -> float:
-        """How well the last frame fits, relative to the first one; NaN: the tracker does not say."""
+        """How sure the tracker is of the last frame's box, more is surer; NaN: it does not say."""
         ...
 
     @property

@@ -16,6 +16,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from roam_jax.backbones import make_backbone
+from roam_jax.backbones.registry import TOO_LARGE
 from roam_jax.config import Config
 from roam_jax.data.mix import Mix
 from roam_jax.data.pipeline import ClipBatch
@@ -216,7 +217,7 @@ def train(
         parts.about,
         read_clips(data.mix.held_out, config, process=(index, count), skipped=data.skipped, cutouts=data.mix.cutouts),
         judge if parts.first else None,
-        trunk_source=(config.backbone.weights or "pip") if config.backbone.name.startswith("vgg") else "",
+        trunk_source=(config.backbone.weights or "pip") if config.backbone.name in TOO_LARGE else "",
     )
     writer = Writer(folder, resume_step=int(state.step), tensorboard=tensorboard) if parts.first else None
     with closing(current), writer or nullcontext(), StopRequest() as stop:

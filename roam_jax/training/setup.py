@@ -118,7 +118,8 @@ def begin(settings: Settings, config: Config) -> tuple[Params | None, dict[str, 
     """Parameters of the checkpoint to begin from, if there is one, without the trunk; and `trunk` and `top`.
 
     Where the configuration has more blocks in the neck than the checkpoint these are new, nearly zero. An optimizer of
-    another kind or form is new, and so is one whose rates are for implicit steps where the checkpoint's are not.
+    another kind, or with arrays of other shapes, is new, and so is one whose rates are for implicit steps where the
+    checkpoint's are not.
 
     Raises:
         CheckpointError: the checkpoint is missing or damaged, or does not fit the configuration.
@@ -140,7 +141,8 @@ def begin(settings: Settings, config: Config) -> tuple[Params | None, dict[str, 
     before = checkpoint.params
     new = draw_learned(config, jax.random.key(settings.seed))
     same_steps = checkpoint.config.implicit.updates == config.implicit.updates
-    same_form = tree_shapes(before["omega"]) == tree_shapes(new["omega"])
+    same_kind = checkpoint.config.optimizer.kind == config.optimizer.kind
+    same_form = same_kind and tree_shapes(before["omega"]) == tree_shapes(new["omega"])
     started = {
         **before,
         **make_backbone(config).split({**before["trunk"], **before["top"]}),

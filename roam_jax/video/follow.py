@@ -94,6 +94,6 @@ def summarise(observed: Sequence[Sequence[Observation]], truth: Sequence[Box | N
     pairs = [(frame[0].box_xywh, box) for frame, box in zip(observed, truth, strict=False) if box is not None]
     if pairs:
         boxes, true = (np.stack(column) for column in zip(*pairs, strict=True))
-        overlap, auc = float(np.mean(iou_xywh(boxes, true))), float(success_auc(boxes, true))
-        text += f"\nsuccess AUC {auc:.3f}, mean overlap {overlap:.3f} over {len(pairs)} frames with a known box"
+        mean_iou, auc = float(np.mean(iou_xywh(boxes, true))), float(success_auc(boxes, true))
+        text += f"\nsuccess AUC {auc:.3f}, mean IoU {mean_iou:.3f} over {len(pairs)} frames with a known box"
     return text

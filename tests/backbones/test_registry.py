@@ -86,6 +86,42 @@ def take_step(config: Config, params: Params) -> Params:
     return learned._replace(trunk=params.trunk)
 
 
+class Normalised(nn.Module):
+    """With statistics besides parameters."""
+
+    @nn.compact
+    def __call__(self, x):
+        return (nn.BatchNorm(use_running_average=True)(nn.Conv(4, (3, 3), strides=4)(x)),)
+
+
+class Listed(nn.Module):
+    sizes: list
+
+    @nn.compact
+    def __call__(self, x):
+        return (nn.Conv(self.sizes[0], (3, 3), strides=4)(x),)
+
+
+class Coarser(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return (nn.Conv(4, (3, 3), strides=8)(x),)
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (Normalised(), "should have parameters alone, but have batch_stats too"),
+        (Listed([4]), "must be hashable, with tuples for lists"),
+        (Coarser(), "of stride 4 should give"),
+    ],
+)
+def test_a_trunk_that_cannot_be_one_is_one_sentence(module, reason, monkeypatch):
+    monkeypatch.setitem(TRUNKS, "mine", lambda config: Trunk(module, stride=4))
+    with pytest.raises(ValueError, match=reason):
+        make_backbone(configure(0)).init(key=jax.random.key(0))
+
+
 def test_a_step_of_training_a_checkpoint_and_a_tracker(registered, tmp_path, capsys):
     """Without the name registered, all say what to do."""
     config = configure(tuned=1)

@@ -241,7 +241,9 @@ def test_what_is_old_says_how_to_convert_it(tracker: Path, tmp_path: Path, confi
 def test_wrong_arguments(tracker: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for argv in ([], [str(tracker)], [str(tracker), ""], [str(tracker), "a", "b"]):
         assert main(argv) == 2
-        assert "python -m roam_jax.checkpoints.convert OLD NEW" in capsys.readouterr().err
+        assert "python -m roam_jax.checkpoints.convert --help" in (said := capsys.readouterr().err) or "empty" in said
+    assert main(["--help"]) == 0
+    assert "python -m roam_jax.checkpoints.convert [-h] OLD NEW" in capsys.readouterr().out
     assert main([str(tracker), str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path} is there already: name a folder that is not\n"
 
