@@ -172,7 +172,7 @@ class Newest(FrameSource):
         self.source, self.name, self.size_hw, self.fps = source, source.name, source.size_hw, source.fps
         self.dropped = 0
         """frames that nobody asked for in time"""
-        self._first: Frame | None = None
+        self._first: tuple[Frame, float] | None = None
         self._latest: tuple[Frame, float] | None = None
         self._taken_at = 0.0
         self._error: Exception | None = None
@@ -189,17 +189,15 @@ class Newest(FrameSource):
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="newest", daemon=True)
             self._thread.start()
-        if self._first is not None:
-            yield self._first
-        while True:
+        with self._news:
+            self._news.wait_for(lambda: self._first is not None or self._ended)
+        latest = self._first
+        while latest is not None:
+            frame, self._taken_at = latest
+            yield frame
             with self._news:
                 self._news.wait_for(lambda: self._latest is not None or self._ended)
                 latest, self._latest = self._latest, None
-            if latest is None:
-                break
-            frame, self._taken_at = latest
-            self._first = self._first or frame
-            yield frame
         if self._error:
             raise self._error
 
@@ -215,8 +213,11 @@ class Newest(FrameSource):
         try:
             for frame in self.source.timed():
                 with self._news:
-                    self.dropped += self._latest is not None
-                    self._latest = frame, time.monotonic()
+                    if self._first is None:
+                        self._first = frame, time.monotonic()
+                    else:
+                        self.dropped += self._latest is not None
+                        self._latest = frame, time.monotonic()
                     self._news.notify()
                 if self._stopped:
                     break
