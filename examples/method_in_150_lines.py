@@ -86,8 +86,7 @@ show("features", patch=patches[0] / 255, a_channel_of_F=first.features[0, ..., 0
 # ## The model: two filters whose size follows the object (Eq. 1 to 6)
 
 # %%
-theta0 = params.theta0
-phi = filter_size_of(boxes[0, 2:], method.geometry)
+theta0, phi = params.theta0, filter_size_of(boxes[0, 2:], method.geometry)
 print(f"phi = (f_r, f_c) = {phi} cells; theta has {ravel_pytree(theta0)[0].size} coordinates")
 see = jax.jit(lambda theta, seen: predict(theta, seen.features, phi, method.geometry).response[0])
 warped = warp(theta0.cf.filters, phi, method.geometry.canvas)
@@ -101,6 +100,7 @@ loss = jax.jit(lambda theta, seen: update_loss(theta, seen, phi, method.loss))  
 rates0 = method.first_rates(params.lambda0)
 theta1 = gradient_step(theta0, rates0, jax.grad(loss)(theta0, first))  # (Eq. 9)
 print(f"update loss {loss(theta0, first):.4f} -> {loss(theta1, first):.4f}")
+show("first_step", label=first.labels[0], response_before=see(theta0, first), after=see(theta1, first))
 
 # %% [markdown]
 # ## Recurrent updates: the LSTM emits a rate for every coordinate (Eq. 10, 11), then Eq. 9
@@ -112,8 +112,7 @@ for _ in range(3):
     state, value = recurrent(params.omega, state)
     print(f"update loss before the update {value:.4f}")
 plt.hist(np.log10(ravel_pytree(state.rates)[0]), 50)
-plt.title("log10 of the learning rates")
-finish("rates")
+finish("log10_of_the_learning_rates")
 
 # %% [markdown]
 # ## The meta-gradient: Algorithm 1
@@ -139,6 +138,8 @@ for number in range(60):
     updates, opt_state = step(gradient, opt_state)
     meta = optax.apply_updates(meta, updates)
     curve.append(float(value))
+plt.plot(curve)
+finish("meta_loss")
 print(f"averaged meta loss {np.mean(curve[:5]):.4f} -> {np.mean(curve[-5:]):.4f}")
 
 # %% [markdown]

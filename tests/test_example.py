@@ -12,7 +12,7 @@ import cv2
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "method_in_150_lines.py"
-PICTURES = {"features", "model", "rates", "learned"}
+PICTURES = {"features", "model", "first_step", "log10_of_the_learning_rates", "meta_loss", "learned"}
 
 
 def test_the_lines_are_counted():
