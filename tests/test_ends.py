@@ -20,6 +20,7 @@ from roam_jax.data.sequences import DataError
 from roam_jax.training.loop import make_checkpoint
 from roam_jax.training.validate import Validation
 from roam_jax.training.writer import Writer
+from roam_jax.video import session
 from roam_jax.video.source import prefetch
 
 
@@ -126,7 +127,7 @@ class Broken:
 
 @pytest.mark.parametrize("error", [RuntimeError("a fault"), KeyboardInterrupt()], ids=str)
 def test_tracking_ends(error, tmp_path, monkeypatch, leftovers):
-    monkeypatch.setattr(track, "watch", lambda source: prefetch(source.timed()))
+    monkeypatch.setattr(session, "watch", lambda source: prefetch(source.timed()))
     argv = ["--demo", "--output", str(tmp_path / "out")]
     code = ExitCode.INTERRUPTED if isinstance(error, KeyboardInterrupt) else RuntimeError
     assert outcome(track.main, argv, lambda *_: [Broken(error)]) == code

@@ -183,7 +183,7 @@ def test_maps_have_the_shape_of_the_config(name):
 def test_batch_dtype_and_gradient(name, spec):
     backbone = make_backbone(configure(name))
     if spec is not None:
-        backbone = dataclasses.replace(backbone, spec=spec)
+        backbone = dataclasses.replace(backbone, spec=spec, patch_size=32)
     params = backbone.init(key=jax.random.key(1))
     patches = jnp.asarray(np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8))
     features = jax.jit(backbone.features)(params, patches)
