@@ -111,7 +111,23 @@ class Result:
             OutputError: a file cannot be written.
             UsageError: the video is asked for, and its frames could be read once only.
         """
-        self._write(Path(folder), video=video, one_based=one_based, formats=formats)
+        if not self.source.again:
+            raise UsageError(f"the frames of {self.source.name} could be read once only")
+        said, count = {each[0].frame: each for each in self.observations}, len(self.observations[0])
+        with ResultWriter(
+            Path(folder),
+            targets=count,
+            size_hw=self.source.size_hw,
+            fps=self.source.fps,
+            video=video,
+            one_based=one_based,
+            formats=formats,
+            name=self.source.name,
+            sound=self.source.sound,
+        ) as results:
+            for frame in self.source.timed():
+                if frame.number in said:
+                    results.write(frame, said[frame.number])
 
     def show(self) -> Any:
         """The video with its boxes, to be displayed in a notebook.
@@ -128,29 +144,10 @@ class Result:
         if not self.source.again:
             return f"<pre>{self}</pre>"
         with tempfile.TemporaryDirectory() as folder:
-            self._write(Path(folder), video=True)
+            self.save(folder)
             data = base64.b64encode((Path(folder) / "video.mp4").read_bytes()).decode()
         width = min(WIDTH, self.source.size_hw[1])
         return f'<video controls loop width="{width}" src="data:video/mp4;base64,{data}"></video><pre>{self}</pre>'
-
-    def _write(self, folder: Path, *, video: bool, one_based: bool = False, formats: Sequence[str] = ()) -> None:
-        if not self.source.again:
-            raise UsageError(f"the frames of {self.source.name} could be read once only")
-        said, count = {each[0].frame: each for each in self.observations}, len(self.observations[0])
-        with ResultWriter(
-            folder,
-            targets=count,
-            size_hw=self.source.size_hw,
-            fps=self.source.fps,
-            video=video,
-            one_based=one_based,
-            formats=formats,
-            name=self.source.name,
-            sound=self.source.sound,
-        ) as results:
-            for frame in self.source.timed():
-                if frame.number in said:
-                    results.write(frame, said[frame.number])
 
 
 def track(

@@ -72,6 +72,7 @@ class VideoFile(FrameSource):
         self.path, self.name = path, str(path)
         with self._open() as (container, stream):
             self.fps = believable(stream.average_rate, stream.guessed_rate)
+            heard = has_sound(container)
             self.declared = stream.frames
             """frames in the file according to its header; 0: it does not say"""
             self.seconds = float(container.duration or 0) / av.time_base
@@ -81,7 +82,7 @@ class VideoFile(FrameSource):
         if first is None:
             raise InputError(f"{self.name} is a video without a single frame that can be decoded")
         self.size_hw = size_of(first.image)
-        self.sound = Sound(path, self._begins) if has_sound(path) else None
+        self.sound = Sound(path, self._begins) if heard else None
 
     def read(self) -> Iterator[Frame]:
         """Frames in the order in which they are shown, turned upright."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import av
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 
 from roam_jax.video.source import Sound
@@ -74,10 +73,6 @@ class SoundTrack:
             return
 
 
-def has_sound(path: Path) -> bool:
-    """Whether a file has sound that can be decoded."""
-    try:
-        with av.open(str(path), metadata_errors="replace") as container:
-            return bool(container.streams.audio) and container.streams.audio[0].codec_context is not None
-    except (FFmpegError, OSError):
-        return False
+def has_sound(container: InputContainer) -> bool:
+    """Whether an opened file has sound that can be decoded."""
+    return bool(container.streams.audio) and container.streams.audio[0].codec_context is not None
