@@ -87,8 +87,6 @@ class LossConfig:
     """weight of the peak term in the meta loss; updates do without it (ours)"""
     giou_weight: Annotated[float, Range(0, 1e6)] = 0.0
     """weight of the GIoU term, of the boxes near the object, in the meta loss; updates do without it (ours)"""
-    peak_sharpness: Annotated[float, Range(0, 1e4)] = 20.0
-    """factor of the response before the softmax of the peak term (ours)"""
 
 
 @dataclass(frozen=True)
@@ -105,8 +103,6 @@ class OptimizerConfig:
     at this value (ours)"""
     hidden: Annotated[int, Range(1, 1024)] = 20
     """units of each of the two layers (paper, Section 5)"""
-    gradient_p: Annotated[float, Range(0.1, 80)] = 10.0
-    """p of the gradient preprocessing (official)"""
     output_bias: Annotated[float, Range(-80, 80)] = -10.0
     """bias before the sigmoid at the start of training (official)"""
     lambda0: Annotated[float, POSITIVE] = 1e-6
@@ -161,14 +157,10 @@ class OnlineConfig:
     """strength of the scale/ratio penalty (official)"""
     motion_sigma: Annotated[float, Range(0.05, 1000)] = 0.5
     """standard deviation of the motion map, in target sizes (official)"""
-    loose_factor: Annotated[float, Range(1, 1000)] = 2.0
-    """how much wider the motion map is while the target is not surely found (official)"""
     size_rate: Annotated[float, Range(0, 10)] = 0.6
     """weight of the new size in the smoothed one, times penalty and score (official)"""
     accept_score: Annotated[float, Range(0, 10)] = 0.1
     """a frame enters the memory above this fraction of the first frame's score (official)"""
-    recover_score: Annotated[float, Range(0, 10)] = 0.6
-    """the motion map stays loose until the score is above this fraction of the first frame's (official)"""
     confidence: Annotated[tuple[float, ...], Range(-1e4, 1e4, empty=True)] = ()
     """weights of a constant and of each of `tracking.confidence.SIGNS`: they make the score a probability; empty: the
     score is the response over the first frame's (ours)"""
@@ -176,8 +168,6 @@ class OnlineConfig:
     """`lost` is reported from a frame on whose score is below this (ours) ..."""
     found_score: Annotated[float, Range(0, 10)] = 0.1
     """... until one is not below this (ours)"""
-    scales: Annotated[tuple[float, ...], Range(0.1, 10)] = (0.96, 1.0, 1.04)
-    """scale factors of ROAM's multi-scale search (ours)"""
 
 
 @dataclass(frozen=True)
@@ -264,12 +254,6 @@ class MetaConfig:
     """Adam's rate for the backbone's learned neck (ours)"""
     top_rate: Annotated[float, RATE] = 0.0
     """Adam's rate for the learned stages of the trunk, `backbone.tuned_stages` (ours)"""
-    model_clip: Annotated[float, POSITIVE] = 10.0
-    """element-wise clip of the meta-gradient of theta0 and lambda0 (official)"""
-    optimizer_clip: Annotated[float, POSITIVE] = 1.0
-    """element-wise clip of the meta-gradient of omega (official)"""
-    neck_clip: Annotated[float, POSITIVE] = 1.0
-    """largest norm of the meta-gradient of the neck, and of the trunk's learned stages (ours)"""
     epochs: Annotated[int, COUNT] = 20
     """length of the training (paper, Section 5)"""
     steps_per_epoch: Annotated[int, COUNT] = 1000
@@ -277,13 +261,9 @@ class MetaConfig:
     steps: Annotated[int, COUNT_OR_0] = 0
     """length of the training in steps; 0: that of all epochs (ours)"""
     schedule: Literal["halve", "cosine"] = "halve"
-    """rates are halved every few epochs (paper, Section 5), or fall along a cosine to the last step (ours)"""
-    halve_every: Annotated[int, COUNT] = 5
-    """epochs after which the rates are halved (paper, Section 5)"""
+    """rates are halved every five epochs (paper, Section 5), or fall along a cosine to the last step (ours)"""
     warmup_steps: Annotated[int, COUNT_OR_0] = 0
     """steps over which the rates grow from almost nothing (ours)"""
-    final_rate: Annotated[float, FRACTION] = 0.02
-    """rates at the end of the cosine, over the largest (ours)"""
 
     @property
     def total_steps(self) -> int:

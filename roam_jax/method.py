@@ -67,10 +67,7 @@ def make_method(config: Config) -> Method:
     o, loss, geometry = config.optimizer, config.loss, make_geometry(config)
     update_terms = {"response": make_response_term(loss), "box": partial(box_smooth_l1, choose=choose_anchors(loss))}
     weights = {"response": 1.0, "box": loss.box_weight}
-    ours = {
-        "peak": partial(peak_term, sharpness=loss.peak_sharpness),
-        "giou": partial(giou_term, choose=choose_anchors(loss)),
-    }
+    ours = {"peak": peak_term, "giou": partial(giou_term, choose=choose_anchors(loss))}
     see = partial(predict, geometry=geometry)
     method = Method(
         geometry=geometry,
@@ -135,8 +132,7 @@ def make_optimizer(config: Config) -> CoordinateOptimizer:
 
 def make_inputs(config: OptimizerConfig) -> Inputs:
     """How the network is shown the input stack."""
-    forms = {"paper": raw_inputs, "official": partial(signed_log_inputs, config.gradient_p)}
-    return (forms | {"log": partial(log_inputs, config.gradient_p)})[config.inputs]()
+    return {"paper": raw_inputs, "official": signed_log_inputs, "log": log_inputs}[config.inputs]()
 
 
 def make_response_term(loss: LossConfig) -> Term:

@@ -78,8 +78,8 @@ def test_unknown_names():
         ("online", {"memory": 1_000_000}, "online.memory must be 1 to 1000, but is 1000000"),
         ("online", {"motion_sigma": 0.0}, "online.motion_sigma must be 0.05 to 1000, but is 0"),
         ("online", {"accept_score": math.nan}, "online.accept_score must be a finite number, but is nan"),
-        ("online", {"scales": ()}, "online.scales must be 1 to 32 numbers"),
-        ("online", {"scales": (1.0, math.inf)}, r"online.scales\[1\] must be a finite number, but is inf"),
+        ("model", {"aspects": ()}, "model.aspects must be 1 to 32 numbers"),
+        ("model", {"aspects": (1.0, math.inf)}, r"model.aspects\[1\] must be a finite number, but is inf"),
         ("optimizer", {"hidden": 0}, "optimizer.hidden must be 1 to 1024"),
         ("optimizer", {"inputs": "raw"}, "optimizer.inputs must be one of paper, official, log, but is 'raw'"),
         ("implicit", {"updates": True}, "implicit.updates needs implicit.iterations"),
@@ -123,7 +123,7 @@ def test_ranges_are_shown_with_the_options():
     text = shown.getvalue()
     assert "--online.memory INT (1 to 1000)" in text
     assert "--model.base-filter INT (1 to 255, odd)" in text
-    assert "--online.scales FLOAT ... (0.1 to 10)" in text
+    assert "--model.aspects FLOAT ... (0.1 to 10)" in text
     assert re.search(r"frames kept as updating samples .*\s.*\(default: 10\)", text)
     numbers = [f"{part}.{name}" for part, values in Config().to_dict().items() for name, value in values.items()
                if not isinstance(value, bool | str)]  # fmt: skip
@@ -133,13 +133,13 @@ def test_ranges_are_shown_with_the_options():
 
 
 def test_options_with_ranges_are_read_as_before():
-    argv = ["--online.scales", "0.9", "1.1", "--online.memory", "7"]
+    argv = ["--model.aspects", "0.9", "1.1", "--online.memory", "7"]
     config = tyro.cli(Config, args=argv, registry=show_ranges())
-    assert (config.online.scales, config.online.memory) == ((0.9, 1.1), 7)
+    assert (config.model.aspects, config.online.memory) == ((0.9, 1.1), 7)
 
 
 def test_every_field_is_hashable_even_from_lists():
-    config = Config.from_dict({"online": {"scales": [0.9, 1.0]}, "model": {"aspects": [1.0]}})
-    assert (config.online.scales, config.model.aspects) == ((0.9, 1.0), (1.0,))
+    config = Config.from_dict({"model": {"aspects": [0.9, 1.0]}, "online": {"confidence": [1.0]}})
+    assert (config.model.aspects, config.online.confidence) == ((0.9, 1.0), (1.0,))
     assert isinstance(hash(config), int)
     assert config.backbone == BackboneConfig()

@@ -16,15 +16,13 @@ from typing import Annotated, Any
 
 import tyro
 
-from roam_jax.checkpoints.manifest import MANIFEST, CheckpointError
+from roam_jax.checkpoints.manifest import MANIFEST, OLDER, CheckpointError
 from roam_jax.checkpoints.store import nest, read_leaves, save_tree
 from roam_jax.checkpoints.tracker import CARD
 from roam_jax.cli import ExitCode, parse, run_command
 from roam_jax.config import POSITIVE, Config
 from roam_jax.errors import OutputError, UsageError
 
-VERSION = 1
-"""that is read"""
 PARTS = ("trunk", "top", "stats", "neck", "theta0", "lambda0", "omega")
 """of a tracker's parameters"""
 PATHS = (
@@ -33,7 +31,14 @@ PATHS = (
     (re.compile(r"(^|/)backbone/(trunk|neck)(?=/|$)"), r"\1\2"),
 )
 """what became of the arrays' paths"""
-NO_MORE = {"optimizer": {"first_steps": 1}, "online": {"refinements": 0}}
+NO_META = {"model_clip": 10.0, "optimizer_clip": 1.0, "neck_clip": 1.0, "halve_every": 5, "final_rate": 0.02}
+NO_MORE = {
+    "loss": {"peak_sharpness": 20.0},
+    "optimizer": {"first_steps": 1, "gradient_p": 10.0},
+    "online": {"refinements": 0, "loose_factor": 2.0, "recover_score": 0.6, "scales": [0.96, 1.0, 1.04]},
+    "train": NO_META,
+    "meta": NO_META,
+}
 """settings that are no more, with the only value that they may have had"""
 
 
@@ -49,8 +54,8 @@ def convert_config(old: Any) -> Config:
         raise ValueError("there are no settings by section") from error
     for section, fields in NO_MORE.items():
         for name, value in fields.items():
-            if (found := old.get(section, {}).pop(name, value)) != value:
-                raise ValueError(f"{section}.{name} {found} is no more")
+            if (was := old.get(section, {}).pop(name, value)) != value:
+                raise ValueError(f"{section}.{name} {was} is no more")
     new: dict[str, dict[str, Any]] = {name: old.pop(name, {}) for name in ("backbone", "model", "loss", "online")}
     new["optimizer"] = {k: v for k, v in old.get("optimizer", {}).items() if not k.startswith("implicit_")}
     new["implicit"] = {
@@ -74,7 +79,7 @@ def convert_checkpoint(old: Path, new: Path) -> None:
     Raises:
         CheckpointError: it cannot be read or written.
     """
-    manifest, leaves = read_leaves(old, VERSION)
+    manifest, leaves = read_leaves(old, OLDER)
     tree = nest(old, {_rename(key): leaf for key, leaf in leaves.items()}, map(_rename, manifest.empty))
     metadata = dict(manifest.metadata)
     if "config" in metadata:

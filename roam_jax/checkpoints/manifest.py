@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,9 @@ from roam_jax.errors import ModelError
 from roam_jax.typed import Range, parse
 
 FORMAT = "roam_jax checkpoint"
-VERSION = 2
+VERSION = 3
+OLDER = (1, 2)
+"""that `roam_jax.checkpoints.convert` reads"""
 MANIFEST = "manifest.json"
 
 
@@ -48,12 +51,12 @@ class Manifest:
     """SHA-256 by path"""
 
 
-def read_manifest(directory: Path, version: int = VERSION) -> Manifest:
+def read_manifest(directory: Path, versions: Sequence[int] = (VERSION,)) -> Manifest:
     """The manifest of a checkpoint, once it is sure that it is the one that was written.
 
     Args:
         directory: of the checkpoint.
-        version: of the format that is expected.
+        versions: of the format that are expected.
 
     Raises:
         CheckpointError: there is none, it was changed, or it does not hold what it should.
@@ -71,16 +74,18 @@ def read_manifest(directory: Path, version: int = VERSION) -> Manifest:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         digest = manifest.pop("sha256")
-        form = (manifest["format"], manifest["version"])
+        form = manifest["format"], manifest["version"]
         intact = digest == digest_json(manifest)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise CheckpointError(f"{path} is no manifest of a checkpoint: it is damaged or of another kind") from error
-    if form == (FORMAT, 1) and version == VERSION:
+    kind, version = form
+    if kind == FORMAT and version in OLDER and version not in versions:
         raise CheckpointError(
             f"{directory} is of an older version: python -m roam_jax.checkpoints.convert {directory} NEW_FOLDER"
         )
-    if form != (FORMAT, version):
-        raise CheckpointError(f"{path} is of another format or version than the one read here, {FORMAT} {version}")
+    if kind != FORMAT or version not in versions:
+        listed = " or ".join(map(str, versions))
+        raise CheckpointError(f"{path} is of another format or version than the one read here, {FORMAT} {listed}")
     if not intact:
         raise CheckpointError(f"{path} has been changed since it was written: its digest does not agree")
     try:

@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +137,13 @@ def load_tree(directory: str | Path, *, like: Tree = None) -> tuple[Tree, dict[s
     return jax.tree.unflatten(jax.tree.structure(like), [leaves[key] for key in expected]), manifest.metadata
 
 
-def read_leaves(directory: Path, version: int = VERSION) -> tuple[Manifest, dict[str, np.ndarray]]:
+def read_leaves(directory: Path, versions: Sequence[int] = (VERSION,)) -> tuple[Manifest, dict[str, np.ndarray]]:
     """Manifest and arrays by key, as they were written; checkpoints of an older version on request.
 
     Raises:
         CheckpointError: as `load_tree`.
     """
-    manifest = read_manifest(directory, version)
+    manifest = read_manifest(directory, versions)
     _check_files(directory, manifest.files)
     return manifest, _read_leaves(directory, manifest.leaves)
 

@@ -17,11 +17,13 @@ from jaxtyping import Array, Float
 from roam_jax.core.model import Predictions
 from roam_jax.core.samples import Samples
 
+SHARPNESS = 20.0
+"""factor of the response before the softmax"""
 NO_LABEL = 1e-12
 """label of a place that is nowhere near the object"""
 
 
-def peak_term(predictions: Predictions, samples: Samples, *, sharpness: float) -> Float[Array, ""]:
+def peak_term(predictions: Predictions, samples: Samples, *, sharpness: float = SHARPNESS) -> Float[Array, ""]:
     """How badly the place of the maximum is known, in nats: 0 is best.
 
     Minus the logarithm of the label that one expects at a cell drawn from the softmax of `sharpness` x response,

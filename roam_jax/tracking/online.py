@@ -35,8 +35,12 @@ from roam_jax.patches.stretch import stretched_rois
 from roam_jax.tracking.confidence import Usual, begin, judge, look_at, see, signs_of, update_usual
 from roam_jax.tracking.memory import Memory, empty_memory, join, recall, remember
 from roam_jax.tracking.params import Params
-from roam_jax.tracking.scoring import choose, keep_inside, motion_map
+from roam_jax.tracking.scoring import LOOSE_FACTOR, choose, keep_inside, motion_map
 from roam_jax.trees import is_finite
+
+
+SCALES = (0.96, 1.0, 1.04)
+"""of the regions that are searched without box regression (ours; Section 4 leaves them open)"""
 
 
 class TrackerState(NamedTuple):
@@ -88,7 +92,7 @@ def first_rois(box_cxcywh: Float[Array | np.ndarray, "4"], config: Config) -> Ro
 
 def search_scales(config: Config) -> tuple[float, ...]:
     """Scales of the ROIs that are searched in a frame."""
-    return (1.0,) if config.online.regression else config.online.scales
+    return (1.0,) if config.online.regression else SCALES
 
 
 def search_roi(box_cxcywh: Float[Array | np.ndarray, "4"], config: Config) -> Roi:
@@ -212,7 +216,7 @@ class Online:
         boxes = self._boxes(deltas, anchors, previous)
         maps = [
             jnp.broadcast_to(motion_map(state.start_wh_patch, m.map_size, m.stride, sigma), response.shape)
-            for sigma in (o.motion_sigma, o.motion_sigma * o.loose_factor)
+            for sigma in (o.motion_sigma, o.motion_sigma * LOOSE_FACTOR)
         ]
         choice = choose(response, boxes[..., 2:], previous[2:], maps[0], maps[1], state.reference, state.loose, o)
         chosen = self.method.choose_box(boxes.reshape(-1, 4), choice.scores, choice.best)

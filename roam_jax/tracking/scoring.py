@@ -11,6 +11,12 @@ from roam_jax.config import OnlineConfig
 from roam_jax.core.boxes import cell_centers
 
 
+LOOSE_FACTOR = 2.0
+"""how much wider the motion map is while the object is not surely found (official)"""
+RECOVER_SCORE = 0.6
+"""the motion map stays wide until the score is above this fraction of the first frame's (official)"""
+
+
 class Choice(NamedTuple):
     """The anchor that was chosen among k candidates."""
 
@@ -80,7 +86,7 @@ def choose(
     scored = jnp.where(use_loose, penalised * loose_map, tight).ravel()
     index = jnp.argmax(scored)
     score = scored[index]
-    stay_loose = use_loose & (score <= config.recover_score * reference)
+    stay_loose = use_loose & (score <= RECOVER_SCORE * reference)
     weight = jnp.clip(penalised.ravel()[index] * config.size_rate, 0.0, 1.0)
     return Choice(index, score, scored, weight, stay_loose)
 

@@ -15,6 +15,14 @@ from roam_jax.tracking.params import Params
 from roam_jax.training.parts import label_parts, part_rates
 from roam_jax.trees import is_finite
 
+MODEL_CLIP, OPTIMIZER_CLIP = 10.0, 1.0
+"""element-wise clips of the meta-gradient of theta0 and lambda0, and of omega (official)"""
+NECK_CLIP = 1.0
+"""largest norm of the meta-gradient of the neck, and of the trunk's learned stages (ours)"""
+HALVE_EVERY = 5
+"""epochs after which the rates are halved (paper, Section 5)"""
+FINAL_RATE = 0.02
+"""rates at the end of the cosine, over the largest (ours)"""
 WARMUP_START = 0.05
 """rate of the first step of a warm-up, over the largest"""
 
@@ -48,12 +56,12 @@ def make_meta_optimizer(config: MetaConfig) -> optax.GradientTransformation:
     def adam(rate: float, clip: optax.GradientTransformation) -> optax.GradientTransformation:
         return optax.chain(clip, optax.adam(make_schedule(rate, config)))
 
-    by_norm, rates = optax.clip_by_global_norm(config.neck_clip), part_rates(config)
+    by_norm, rates = optax.clip_by_global_norm(NECK_CLIP), part_rates(config)
     clips = {
-        "theta0": optax.clip(config.model_clip),
-        "lambda0": optax.clip(config.model_clip),
-        "omega": optax.clip(config.optimizer_clip),
-        "coordinates": optax.clip(config.optimizer_clip),
+        "theta0": optax.clip(MODEL_CLIP),
+        "lambda0": optax.clip(MODEL_CLIP),
+        "omega": optax.clip(OPTIMIZER_CLIP),
+        "coordinates": optax.clip(OPTIMIZER_CLIP),
         "neck": by_norm,
         "top": by_norm,
     }
@@ -70,9 +78,9 @@ def make_schedule(rate: float, config: MetaConfig) -> optax.Schedule:
     if config.schedule == "cosine":
         warmup = min(warmup, total // 4)
         return optax.warmup_cosine_decay_schedule(
-            rate * WARMUP_START, rate, warmup, max(total, warmup + 1), rate * config.final_rate
+            rate * WARMUP_START, rate, warmup, max(total, warmup + 1), rate * FINAL_RATE
         )
-    halved = optax.exponential_decay(rate, config.halve_every * config.steps_per_epoch, 0.5, staircase=True)
+    halved = optax.exponential_decay(rate, HALVE_EVERY * config.steps_per_epoch, 0.5, staircase=True)
     if not warmup:
         return halved
     return lambda count: halved(count) * jnp.minimum(1.0, WARMUP_START + (1 - WARMUP_START) * count / warmup)

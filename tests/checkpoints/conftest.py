@@ -11,11 +11,11 @@ from roam_jax.checkpoints import save_tree, store
 
 @pytest.fixture
 def write_old(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """`save_tree` with the number of version 1, whose trees and settings were others; returns the folder."""
+    """`save_tree` with the number of an older version, whose trees and settings were others; returns the folder."""
 
-    def write(folder: Path, tree: Any, metadata: dict[str, Any], **options: Any) -> Path:
+    def write(folder: Path, tree: Any, metadata: dict[str, Any], version: int = 1, **options: Any) -> Path:
         with monkeypatch.context() as patch:
-            patch.setattr(store, "VERSION", 1)
+            patch.setattr(store, "VERSION", version)
             save_tree(folder, tree, metadata=metadata, **options)
         return folder
 

@@ -238,6 +238,29 @@ def test_what_is_old_says_how_to_convert_it(tracker: Path, tmp_path: Path, confi
         open_run(make_run(config, tmp_path / "run of old"))
 
 
+def test_what_became_a_constant_is_left_out(
+    tmp_path: Path,
+    write_old: Callable[..., Path],
+    config: Config,
+    params: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    values = config.to_dict()
+    values["online"] |= {"loose_factor": 2.0, "scales": [0.96, 1.0, 1.04]}
+    values["meta"] |= {"final_rate": 0.02}
+    write_old(tmp_path / "old", params, {"config": values}, version=2)
+    with pytest.raises(CheckpointError, match="is of an older version: python -m"):
+        load_config(tmp_path / "old")
+    assert main([str(tmp_path / "old"), str(tmp_path / "new")]) == 0
+    new = load_checkpoint(tmp_path / "new")
+    assert new.config == config
+    assert_same(new.params, params)
+    values["online"]["loose_factor"] = 3.0
+    write_old(tmp_path / "other", params, {"config": values}, version=2)
+    assert main([str(tmp_path / "other"), str(tmp_path / "no")]) == 5
+    assert "other cannot be converted: online.loose_factor 3.0 is no more" in capsys.readouterr().err
+
+
 def test_wrong_arguments(tracker: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for argv in ([], [str(tracker)], [str(tracker), ""], [str(tracker), "a", "b"]):
         assert main(argv) == 2
@@ -273,7 +296,7 @@ def test_what_cannot_be_converted(
         "repeated": "repeated cannot be converted: optimizer.first_steps 2 is no more",
         "foreign": "foreign cannot be converted: unknown fields in the configuration: 'train'",
         "text": "text cannot be converted: there are no settings by section",
-        "new already": "is of another format or version than the one read here, roam_jax checkpoint 1",
+        "new already": "is of another format or version than the one read here, roam_jax checkpoint 1 or 2",
         "no settings": "config.json cannot be converted: there are no settings by section",
         "no json": "config.json cannot be converted: Expecting property name",
         "broken": "has been changed since it was written",

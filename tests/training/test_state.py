@@ -9,9 +9,11 @@ import pytest
 
 from roam_jax.config import MetaConfig
 from roam_jax.method import OPTIMIZERS
-from roam_jax.training.state import apply_gradient, make_meta_optimizer, make_schedule, make_state, norms_of
+from roam_jax.training.state import (
+    MODEL_CLIP, NECK_CLIP, OPTIMIZER_CLIP, apply_gradient, make_meta_optimizer, make_schedule, make_state, norms_of,
+)  # fmt: skip
 
-META = MetaConfig(model_rate=1e-3, lambda_rate=2e-3, optimizer_rate=3e-3, neck_rate=4e-3, model_clip=0.5)
+META = MetaConfig(model_rate=1e-3, lambda_rate=2e-3, optimizer_rate=3e-3, neck_rate=4e-3)
 
 
 def constant(learned, value):
@@ -41,9 +43,9 @@ def test_gradients_are_clipped_by_element_and_by_norm(make_learned):
     ).opt_state.inner_states.items():
         moments = [leaf for path, leaf in jax.tree.leaves_with_path(inner) if ".mu" in jax.tree_util.keystr(path)]
         mu[part] = np.concatenate([np.ravel(leaf) for leaf in moments]) if moments else None
-    np.testing.assert_allclose(mu["theta0"], 0.1 * META.model_clip, rtol=1e-6)
-    np.testing.assert_allclose(mu["omega"], 0.1 * META.optimizer_clip, rtol=1e-6)
-    assert np.linalg.norm(mu["neck"]) == pytest.approx(0.1 * META.neck_clip, rel=1e-5)
+    np.testing.assert_allclose(mu["theta0"], 0.1 * MODEL_CLIP, rtol=1e-6)
+    np.testing.assert_allclose(mu["omega"], 0.1 * OPTIMIZER_CLIP, rtol=1e-6)
+    assert np.linalg.norm(mu["neck"]) == pytest.approx(0.1 * NECK_CLIP, rel=1e-5)
     assert mu["fixed"] is None
 
 
@@ -65,15 +67,15 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(make_learn
 
 
 def test_rates_are_halved_every_few_epochs():
-    rate = make_schedule(1e-3, MetaConfig(halve_every=5, steps_per_epoch=10))
+    rate = make_schedule(1e-3, MetaConfig(steps_per_epoch=10))
     values = [rate(step) for step in (0, 49, 50, 99, 100, 199)]
     np.testing.assert_allclose(values, [1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4, 1.25e-4])
-    warm = make_schedule(1e-3, MetaConfig(halve_every=5, steps_per_epoch=10, warmup_steps=20))
+    warm = make_schedule(1e-3, MetaConfig(steps_per_epoch=10, warmup_steps=20))
     np.testing.assert_allclose([warm(step) for step in (0, 20, 50)], [5e-5, 1e-3, 5e-4], rtol=1e-5)
 
 
 def test_rates_follow_a_cosine_to_the_last_step():
-    rate = make_schedule(1e-3, MetaConfig(schedule="cosine", warmup_steps=10, steps=110, final_rate=0.02))
+    rate = make_schedule(1e-3, MetaConfig(schedule="cosine", warmup_steps=10, steps=110))
     values = np.array([rate(step) for step in range(111)])
     assert values[0] == pytest.approx(5e-5)
     assert values.argmax() == 10
