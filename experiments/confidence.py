@@ -25,7 +25,7 @@ from roam_jax.evaluation.metrics import iou_xywh
 from roam_jax.evaluation.runner import count_cores, track_in_processes
 from roam_jax.evaluation.trackers import TrackerLike
 from roam_jax.evaluation.vot.longterm import Judged, long_term_f
-from roam_jax.tracking.confidence import SIGNS
+from roam_jax.extensions.confidence import SIGNS
 from roam_jax.tracking.tracker import Tracker
 
 FROM, HIDDEN, AFTER = 30, 15, 45

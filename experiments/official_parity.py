@@ -122,21 +122,22 @@ def model_groups(golden: Golden) -> Iterator[Check]:
         return box_smooth_l1(predictions, samples, choose=lambda overlaps: weights.reshape(overlaps.shape))
 
     limit = config.loss.ignore_below
-    found = jnp.abs(predictions.response - samples.labels)
-    errors, sure = np.asarray(found).reshape(labels.shape), np.array(cells_above(found, limit)).ravel()
+    errors = jnp.abs(predictions.response - samples.labels)
+    sure = np.array(cells_above(errors, limit)).ravel()
+    errors = np.asarray(errors).reshape(labels.shape)
     near = near_cells(errors, limit)
     sure[near] = 0.0
-    found, counted = complete(response, sure, near, range(len(near) + 1), 1.0, golden["loss/response_loss"])
+    value, counted = complete(response, sure, near, range(len(near) + 1), 1.0, golden["loss/response_loss"])
     for place in near:
         print(describe_cell("the group loss", errors, place, place in counted))
-    yield "loss", found, golden["loss/response_loss"]
+    yield "loss", value, golden["loss/response_loss"]
 
     choice = official_choice(true, phi, config)
-    sizes = range(choice.wanted, choice.wanted + 1)
-    found, _ = complete(box, choice.sure.ravel(), choice.tied, sizes, 0.0, golden["loss/bbox_loss"])
+    sizes = range(choice.needed, choice.needed + 1)
+    value, _ = complete(box, choice.sure.ravel(), choice.tied, sizes, 0.0, golden["loss/bbox_loss"])
     if choice.is_open:
         print(f"loss: chose {choice} tied anchors")
-    yield "loss", found, golden["loss/bbox_loss"]
+    yield "loss", value, golden["loss/bbox_loss"]
 
 
 def complete(
@@ -155,8 +156,8 @@ def complete(
     # The sum is linear in the weights: one evaluation for each open place.
     base = float(loss(jnp.asarray(sure))) * max(sure.sum() + extra, 1.0)
     gains = np.array([float(loss(jnp.eye(1, sure.size, at)[0])) * (1.0 + extra) for at in open_places])
-    found, subset = closest_subset(base, sure.sum(), gains, sizes, extra, float(target))
-    return found, {int(open_places[i]) for i in subset}
+    value, subset = closest_subset(base, sure.sum(), gains, sizes, extra, float(target))
+    return value, {int(open_places[i]) for i in subset}
 
 
 def lstm_group(golden: Golden) -> Iterator[Check]:

@@ -41,7 +41,7 @@ class Choice(NamedTuple):
     """(g, n, m, m) 1 for the anchors above the last overlap that is taken"""
     tied: np.ndarray
     """flat places of the anchors at that overlap, or within rounding of it, from the smallest to the largest"""
-    wanted: int
+    needed: int
     """how many of these are taken"""
     close: int
     """how many of these are not at exactly that overlap"""
@@ -49,29 +49,29 @@ class Choice(NamedTuple):
     @property
     def is_open(self) -> bool:
         """Whether the inputs leave the choice open."""
-        return 0 < self.wanted < len(self.tied)
+        return 0 < self.needed < len(self.tied)
 
     def first(self) -> np.ndarray:
         """Weights of all anchors as a stable sort takes them: the largest, and the last among equal ones."""
         weights = self.sure.copy()
-        weights.ravel()[self.tied[len(self.tied) - self.wanted :]] = 1.0
+        weights.ravel()[self.tied[len(self.tied) - self.needed :]] = 1.0
         return weights
 
     def __str__(self) -> str:
         close = f" ({self.close} of them within rounding)" if self.close else ""
-        return f"{self.wanted} of {len(self.tied)}{close}"
+        return f"{self.needed} of {len(self.tied)}{close}"
 
 
 def official_choice(boxes_cxcywh: Array, phi: Array, config: Config) -> Choice:
     """The anchors with the largest overlap over all samples of all clips, `top_anchors` for each frame of one clip."""
     m = config.model
     anchors = anchor_boxes(m.map_size, m.stride, anchor_size(phi, m.filter_scale, m.stride))
-    found = np.asarray(jax.jit(iou)(anchors[:, None], boxes_cxcywh[:, :, None, None]))
-    count = min(config.loss.top_anchors * boxes_cxcywh.shape[1], found.size)
-    last = np.sort(found, axis=None)[-count]
-    sure = found > last + NEAR_IOU
-    tied = np.flatnonzero(np.abs(found - last) <= NEAR_IOU)
-    values = found.ravel()[tied]
+    ious = np.asarray(jax.jit(iou)(anchors[:, None], boxes_cxcywh[:, :, None, None]))
+    count = min(config.loss.top_anchors * boxes_cxcywh.shape[1], ious.size)
+    last = np.sort(ious, axis=None)[-count]
+    sure = ious > last + NEAR_IOU
+    tied = np.flatnonzero(np.abs(ious - last) <= NEAR_IOU)
+    values = ious.ravel()[tied]
     tied = tied[np.argsort(values, kind="stable")]
     return Choice(sure.astype(np.float32), tied, count - int(sure.sum()), int(np.sum(values != last)))
 
@@ -245,9 +245,9 @@ def explain(error: np.ndarray, slopes: np.ndarray, now: np.ndarray, groups: np.n
         start[members] = wish[members] > 0.5
         if group >= 0:
             start[best] = np.arange(len(best)) < now[members].sum()
-    found = [improve(bits, now, gram, linear, groups) for bits in (start, now)]
-    cost = [(bits - now) @ gram @ (bits - now) + 2 * linear @ (bits - now) for bits in found]
-    return found[int(np.argmin(cost))]
+    improved = [improve(bits, now, gram, linear, groups) for bits in (start, now)]
+    cost = [(bits - now) @ gram @ (bits - now) + 2 * linear @ (bits - now) for bits in improved]
+    return improved[int(np.argmin(cost))]
 
 
 def improve(

@@ -30,6 +30,7 @@ from roam_jax.data.layouts import read_layout
 from roam_jax.data.sequences import DataError, Sequence
 from roam_jax.evaluation.metrics import success_auc
 from roam_jax.evaluation.runner import count_cores, track_in_processes
+from roam_jax.extensions.coordinate_rates import RATES
 from roam_jax.method import init_meta
 from roam_jax.tracking.tracker import Tracker
 
@@ -74,7 +75,7 @@ class Variant:
         channels = loaded.params["theta0"]["cf"]["reduce_w"].shape[0]
         omega = init_meta(config, channels, key=jax.random.key(0)).omega
         if self.kind == "fixed":
-            omega = {**omega, "log_rates": loaded.params["omega"]["log_rates"]}
+            omega = {**omega, RATES: loaded.params["omega"][RATES]}
         return Tracker(replace(loaded, params={**loaded.params, "omega": omega}), config)
 
 

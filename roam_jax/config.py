@@ -162,7 +162,7 @@ class OnlineConfig:
     accept_score: Annotated[float, Range(0, 10)] = 0.1
     """a frame enters the memory above this fraction of the first frame's score (official)"""
     confidence: Annotated[tuple[float, ...], Range(-1e4, 1e4, empty=True)] = ()
-    """weights of a constant and of each of `tracking.confidence.SIGNS`: they make the score a probability; empty: the
+    """weights of a constant and of each of `extensions.confidence.SIGNS`: they make the score a probability; empty: the
     score is the response over the first frame's (ours)"""
     lost_score: Annotated[float, Range(0, 10)] = 0.1
     """`lost` is reported from a frame on whose score is below this (ours) ..."""

@@ -96,10 +96,10 @@ def test_every_folder_has_its_layer():
 
 @pytest.mark.parametrize("path", METHOD, ids=name_of)
 def test_the_method_is_mathematics_only(path):
-    """`core` knows neither the configuration nor what is ours, and what is ours knows `core` alone."""
+    """`core` knows neither the configuration nor what is ours, and what is ours `core` and pytrees alone."""
     package, imported = path.parent.name, imports_of(path.read_text(encoding="utf-8"))
     assert {name.split(".")[0] for name in imported} - {"roam_jax"} <= METHOD_MAY_IMPORT
-    assert {name.split(".")[0] for name in inside(imported)} <= {"core", package}
+    assert {name.split(".")[0] for name in inside(imported)} <= {"core", "trees", package}
 
 
 @pytest.mark.parametrize(

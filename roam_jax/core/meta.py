@@ -122,7 +122,7 @@ class Episode(NamedTuple):
     """samples of the T - 1 recurrent updates, stacked on a leading axis"""
     tests: Samples
     """the future frame(s) after each of the T updates, stacked on a leading axis (Eq. 13)"""
-    phis: Float[Array, "t ..."]
+    phis: Float[Array, "t 2"]
     """filter size (rows, columns) at each of the T updates, cells"""
 
 

@@ -28,6 +28,10 @@ class CoordinateOptimizer(NamedTuple):
     """start(theta) -> recurrent state before the first update"""
     apply: Callable[[Omega, Float[Array, "4 n"], Carry], tuple[Float[Array, "n"], Carry]]
     """apply(omega, inputs, carry) -> (learning rates, carry), inputs as `stack_inputs` makes them"""
+    network: Callable[[], Any] | None = None
+    """gives its linen module, if it has one"""
+    width: int = 0
+    """inputs of that per coordinate"""
 
 
 class Inputs(NamedTuple):
@@ -99,4 +103,4 @@ def network_optimizer(make_network: Callable[[], Any], inputs: Inputs) -> Coordi
         carry, logits = make_network().apply({"params": omega}, carry, inputs.prepare(stack))
         return bound_rates(logits), carry
 
-    return CoordinateOptimizer(init, start, apply)
+    return CoordinateOptimizer(init, start, apply, make_network, inputs.width)

@@ -71,13 +71,13 @@ def add_lookalikes(scene: Scene, sequence: Sequence, material: Material, *, rng:
     """Paste one or more objects that move beside the object, copies of it or others; from the first frame on or not."""
     for _ in range(rng.integers(1, MOST_LOOKALIKES + 1)):
         kind = rng.choice(["first", "own", "other", "cutout"], p=[0.35, 0.2, 0.2, 0.25])
-        found = None
+        other = None
         if kind == "other":
-            found = cut_other(sequence, material, rng=rng)
+            other = cut_other(sequence, material, rng=rng)
         elif kind == "cutout" and material.cutouts:
-            found = cut_out(material.cutouts[int(rng.integers(len(material.cutouts)))])
-        cuts = [found] if found else cut_object(scene, every_frame=kind == "own")
-        variation = draw_variation(TINT if found and kind == "cutout" else TINT_WITH_GROUND, rng=rng)
+            other = cut_out(material.cutouts[int(rng.integers(len(material.cutouts)))])
+        cuts = [other] if other else cut_object(scene, every_frame=kind == "own")
+        variation = draw_variation(TINT if other and kind == "cutout" else TINT_WITH_GROUND, rng=rng)
         cuts = [vary(cut, *variation) for cut in cuts]
         count = len(scene.patches) - scene.first
         start = rng.uniform(-1, 1)

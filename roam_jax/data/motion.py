@@ -103,8 +103,8 @@ def warp_box(
 ) -> Float32[np.ndarray, "4"]:
     """Box of a warped object, as if the object were the ellipse in its box: the hull of a turned box is too large."""
     outline = OUTLINE * box_cxcywh[2:] / (patch_size / 2)
-    found = np.concatenate([outline, np.ones((len(outline), 1))], axis=1) @ warp.T
-    points = found[:, :2] / found[:, 2:] * (patch_size / 2)
+    moved = np.concatenate([outline, np.ones((len(outline), 1))], axis=1) @ warp.T
+    points = moved[:, :2] / moved[:, 2:] * (patch_size / 2)
     low, high = points.min(axis=0), points.max(axis=0)
     return np.concatenate([box_cxcywh[:2] + (low + high) / 2, high - low]).astype(np.float32)
 

@@ -19,6 +19,9 @@ from jaxtyping import Array, Float
 from roam_jax.core.model import Theta
 from roam_jax.core.optimizer import Carry, CoordinateOptimizer, Omega
 
+RATES = "log_rates"
+"""key of omega under which their logarithms are"""
+
 
 def with_coordinate_rates(inner: CoordinateOptimizer, start_rates: Callable[[Theta], Theta]) -> CoordinateOptimizer:
     """An optimizer whose output, times 2, multiplies rates that are learned as their logarithms.
@@ -29,10 +32,15 @@ def with_coordinate_rates(inner: CoordinateOptimizer, start_rates: Callable[[The
     """
 
     def init(theta: Theta, *, key: Array) -> Omega:
-        return {"inner": inner.init(theta, key=key), "log_rates": jnp.log(ravel_pytree(start_rates(theta))[0])}
+        return {"inner": inner.init(theta, key=key), RATES: jnp.log(ravel_pytree(start_rates(theta))[0])}
 
     def apply(omega: Omega, inputs: Float[Array, "4 n"], carry: Carry) -> tuple[Float[Array, "n"], Carry]:
         factors, carry = inner.apply(omega["inner"], inputs, carry)
-        return 2 * factors * jnp.exp(omega["log_rates"]), carry
+        return 2 * factors * jnp.exp(omega[RATES]), carry
 
-    return CoordinateOptimizer(init, inner.start, apply)
+    return inner._replace(init=init, apply=apply)
+
+
+def has_coordinate_rates(omega: Omega) -> bool:
+    """Whether it is that of such an optimizer."""
+    return isinstance(omega, dict) and RATES in omega

@@ -28,16 +28,15 @@ from roam_jax.core.meta import Method
 from roam_jax.core.model import predict
 from roam_jax.core.samples import Samples, filter_size_of, make_samples, nearest_first
 from roam_jax.core.update import ModelState
+from roam_jax.extensions.confidence import Usual, begin, judge, look_at, see, signs_of, update_usual
 from roam_jax.method import make_method
 from roam_jax.patches.crop import crop_device
 from roam_jax.patches.geometry import Roi, box_to_image, box_to_patch, on_whole_pixels, roi_of_box
 from roam_jax.patches.stretch import stretched_rois
-from roam_jax.tracking.confidence import Usual, begin, judge, look_at, see, signs_of, update_usual
 from roam_jax.tracking.memory import Memory, empty_memory, join, recall, remember
 from roam_jax.tracking.params import Params
 from roam_jax.tracking.scoring import LOOSE_FACTOR, choose, keep_inside, motion_map
 from roam_jax.trees import is_finite
-
 
 SCALES = (0.96, 1.0, 1.04)
 """of the regions that are searched without box regression (ours; Section 4 leaves them open)"""

@@ -30,9 +30,9 @@ from roam_jax.core.model import Branch, Theta
 from roam_jax.core.samples import Samples
 from roam_jax.core.update import ModelState
 from roam_jax.devices import in_float32
+from roam_jax.extensions.confidence import Usual
 from roam_jax.method import OWN_OPTIMIZERS
 from roam_jax.patches.geometry import Roi
-from roam_jax.tracking.confidence import Usual
 from roam_jax.tracking.memory import Memory
 from roam_jax.tracking.online import Online, Prediction, TrackerState, search_scales
 from roam_jax.tracking.params import Params

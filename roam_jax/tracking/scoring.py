@@ -10,7 +10,6 @@ from jaxtyping import Array, Bool, Float, Int
 from roam_jax.config import OnlineConfig
 from roam_jax.core.boxes import cell_centers
 
-
 LOOSE_FACTOR = 2.0
 """how much wider the motion map is while the object is not surely found (official)"""
 RECOVER_SCORE = 0.6

@@ -47,7 +47,7 @@ class Tracker:
         score: probability that the box of the last frame is on the object, 1 in the first frame; of a checkpoint
             without `online.confidence`, its response over the first frame's.
         lost: whether the object was not found in the last frame.
-        signs: what the score is made of (`roam_jax.tracking.confidence.SIGNS`); empty before the second frame.
+        signs: what the score is made of (`roam_jax.extensions.confidence.SIGNS`); empty before the second frame.
     """
 
     name = "ROAM-JAX"

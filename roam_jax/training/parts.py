@@ -7,14 +7,15 @@ from typing import Any
 import jax
 
 from roam_jax.config import MetaConfig
+from roam_jax.extensions.coordinate_rates import RATES, has_coordinate_rates
 from roam_jax.tracking.params import Params
 
 
 def label_parts(learned: Params) -> Params:
     """Name of the part that each subtree belongs to."""
     omega: Any = "omega"
-    if isinstance(learned.omega, dict) and "log_rates" in learned.omega:
-        omega = {"inner": "omega", "log_rates": "coordinates"}
+    if has_coordinate_rates(learned.omega):
+        omega = {"inner": "omega", RATES: "coordinates"}
     return Params("fixed", "top", "fixed", "neck", "theta0", "lambda0", omega)  # type: ignore[arg-type]
 
 

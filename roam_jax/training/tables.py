@@ -10,19 +10,17 @@ import jax.numpy as jnp
 from roam_jax.backbones import make_backbone
 from roam_jax.config import Config
 from roam_jax.core.optimizer import count
-from roam_jax.method import init_meta, make_inputs
+from roam_jax.method import init_meta, make_optimizer
 
 WIDTH = 120
 """columns of a table, whatever the terminal's are"""
-NETWORKS = {"lstm": "LSTM", "gru": "GRU", "fc": "FC"}
-"""module in `core.networks` of each kind of optimizer that has one"""
 
 
 def tabulate(config: Config) -> str:
     """Tables of the trunk, of its learned stages, the neck and the optimizer's network, where there are such.
 
-    Shapes are those of one patch, and of all coordinates of theta. Nothing is computed. An optimizer without a network
-    of this package has no table.
+    Shapes are those of one patch, and of all coordinates of theta. Nothing is computed. An optimizer without a
+    network has no table.
 
     Raises:
         ValueError: as `make_backbone`.
@@ -37,14 +35,12 @@ def tabulate(config: Config) -> str:
         tables.append(_table("learned stages of the trunk", spec.top, seen))
     if backbone.neck_channels:
         tables.append(_table("neck", backbone.head, backbone.seen, shapes["stats"]))
-    if name := NETWORKS.get(config.optimizer.kind):
-        from roam_jax.core import networks  # which imports flax
-
-        o = config.optimizer
-        network = getattr(networks, name)(o.hidden, o.output_bias)
+    optimizer = make_optimizer(config)
+    if optimizer.network is not None:
+        network = optimizer.network()
         meta = jax.eval_shape(lambda key: init_meta(config, backbone.channels, key=key), jax.random.key(0))
         n = count(meta.theta0)
-        inputs = jax.ShapeDtypeStruct((make_inputs(o).width, n), jnp.float32)
+        inputs = jax.ShapeDtypeStruct((optimizer.width, n), jnp.float32)
         tables.append(_table("optimizer", network, jax.eval_shape(lambda: network.start(n)), inputs))
     return "\n\n".join(tables)
 

@@ -11,7 +11,7 @@ import pytest
 from roam_jax import presets
 from roam_jax.checkpoints import CheckpointError, save_checkpoint
 from roam_jax.config import Config
-from roam_jax.tracking.confidence import SIGNS
+from roam_jax.extensions.confidence import SIGNS
 from roam_jax.tracking.params import params_from_dict, params_to_dict
 from roam_jax.tracking.tracker import Tracker
 

@@ -10,7 +10,14 @@ import pytest
 from roam_jax.config import MetaConfig
 from roam_jax.method import OPTIMIZERS
 from roam_jax.training.state import (
-    MODEL_CLIP, NECK_CLIP, OPTIMIZER_CLIP, apply_gradient, make_meta_optimizer, make_schedule, make_state, norms_of,
+    MODEL_CLIP,
+    NECK_CLIP,
+    OPTIMIZER_CLIP,
+    apply_gradient,
+    make_meta_optimizer,
+    make_schedule,
+    make_state,
+    norms_of,
 )  # fmt: skip
 
 META = MetaConfig(model_rate=1e-3, lambda_rate=2e-3, optimizer_rate=3e-3, neck_rate=4e-3)

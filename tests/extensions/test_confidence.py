@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from roam_jax.core.boxes import cell_centers
-from roam_jax.tracking.confidence import (
+from roam_jax.extensions.confidence import (
     FIRST_FRAMES,
     SURE_WEIGHT,
     UNSURE_WEIGHT,
