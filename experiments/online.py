@@ -8,7 +8,6 @@ from the tracker as it ships. The variants are those of `VARIANTS`, or `--set on
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,10 @@ import tyro
 from roam_jax.checkpoints import load_checkpoint
 from roam_jax.config import Config
 from roam_jax.data.layouts import read_layout
-from roam_jax.data.sequences import DataError, Sequence
-from roam_jax.evaluation.metrics import success_auc
-from roam_jax.evaluation.robust import LOW, bootstrap, paired_difference
-from roam_jax.evaluation.runner import count_cores, track_in_processes
-from roam_jax.evaluation.starts import Starts, name_of, starts_of, track_starts
+from roam_jax.data.sequences import DataError
+from roam_jax.evaluation.robust import LOW
+from roam_jax.evaluation.runner import count_cores
+from roam_jax.research import Evaluation, evaluate
 from roam_jax.tracking.tracker import Tracker
 
 VARIANTS = (
@@ -41,8 +39,6 @@ VARIANTS = (
     "online.confidence=[] online.lost_score=0.1 online.found_score=0.1",
 )
 """what a sample of the memory must be, when and on what updates are made, how far the search looks, how sizes change"""
-
-Aucs = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -77,41 +73,25 @@ class Variant:
         return Tracker(replace(loaded, config=Config.from_dict(values).check()))
 
 
-def judge(variant: Variant, sequences: list[Sequence], max_frames: int) -> Aucs:
-    """Success AUC by sequence and start.
-
-    Raises:
-        DataError: a sequence cannot be tracked.
-    """
-    started = {each.name: each for sequence in sequences for each in starts_of(sequence, "robust", max_frames)}
-    groups = [
-        Starts(sequence, "robust", max_frames, frozenset(name for name in started if name_of(name) == sequence.name))
-        for sequence in sequences
-    ]
-    aucs: dict[str, dict[str, float]] = {}
-    for name, outcome in track_in_processes(groups, variant, count_cores(), track_starts):
-        runs = {name: outcome} if isinstance(outcome, str) else outcome
-        for start, run in runs.items():
-            if isinstance(run, str):
-                raise DataError(f"{start}: {run}")
-            aucs.setdefault(name, {})[start] = success_auc(run.boxes_xywh, started[start].boxes_xywh)
-    return aucs
-
-
 def main() -> None:
     arguments = tyro.cli(Arguments, prog="python experiments/online.py")
     sequences = [sequence for root in arguments.roots for sequence in read_layout("otb", root)]
     print("| settings | AUC | starts below 0.3 | less that of the first | |\n|---|---:|---:|---:|---|")
-    first: Aucs | None = None
+    first: Evaluation | None = None
     for settings in ("", *arguments.set):
-        aucs = judge(Variant(arguments.checkpoint, settings), sequences, arguments.max_frames)
-        values = [np.array(list(starts.values())) for starts in aucs.values()]
-        cells = [settings or "as it ships", str(bootstrap(values)), f"{(np.concatenate(values) < LOW).mean():.1%}"]
+        make_tracker = Variant(arguments.checkpoint, settings)
+        done = evaluate(
+            sequences, make_tracker, protocol="robust", max_frames=arguments.max_frames, workers=count_cores()
+        )
+        if done.broken:
+            raise DataError("; ".join(f"{name}: {why}" for name, why in done.broken.items()))
+        low = np.mean([auc < LOW for starts in done.aucs.values() for auc in starts.values()])
+        cells = [settings or "as it ships", str(done.auc), f"{low:.1%}"]
         if first is None:
-            first = aucs
+            first = done
             cells += ["", ""]
         else:
-            difference = paired_difference(aucs, first)
+            difference = done.minus(first)
             cells += [str(difference), "more than chance" if difference.certain else ""]
         print(f"| {' | '.join(cells)} |", flush=True)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from roam_jax.checkpoints import load_checkpoint
     from roam_jax.config import Config
     from roam_jax.method import make_method, register_optimizer
+    from roam_jax.research import Evaluation, evaluate, train
     from roam_jax.tracking.online import Online
     from roam_jax.tracking.tracker import Tracker
 
@@ -23,21 +24,26 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Config",
+    "Evaluation",
     "Online",
     "Result",
     "Tracker",
     "Trunk",
     "__version__",
+    "evaluate",
     "load_checkpoint",
     "make_backbone",
     "make_method",
     "register_optimizer",
     "register_trunk",
     "track",
+    "train",
 ]
 
+_COMMANDS = ("evaluate", "track", "train")
 _HOMES = {
     "Config": "roam_jax.config",
+    "Evaluation": "roam_jax.research",
     "Online": "roam_jax.tracking.online",
     "Result": "roam_jax.api",
     "Tracker": "roam_jax.tracking.tracker",
@@ -56,8 +62,8 @@ def __getattr__(name: str) -> Any:
         from importlib import metadata  # late for the same reason
 
         return metadata.version("roam-jax")
-    if name == "track":
-        return import_module("roam_jax.track")  # which can be called; imported, it hides any function of its name
+    if name in _COMMANDS:
+        return import_module(f"roam_jax.{name}")  # which can be called; imported, it hides any function of its name
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -17,6 +17,7 @@ from typing import Annotated
 
 import tyro
 
+from roam_jax.called import call_as
 from roam_jax.cli import ExitCode, parse, run_command
 from roam_jax.data.layouts import choose_sequences, read_layout, read_readable
 from roam_jax.data.sequences import Sequence, without_stills
@@ -285,6 +286,9 @@ def _tell_of_plots() -> None:
     if not can_plot():
         print(NO_PLOTS, file=sys.stderr)
 
+
+if __name__ != "__main__":
+    call_as(__name__, "roam_jax.research")
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends like Ctrl-C

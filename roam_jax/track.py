@@ -21,11 +21,11 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
+from roam_jax.called import call_as
 from roam_jax.cli import ExitCode, Flag, list_codes, list_settings, option, parse, run_command
 from roam_jax.config import Config
 from roam_jax.data.demo_clip import FPS, render_demo
@@ -319,16 +319,8 @@ def read_config(checkpoint: str) -> Config:
     return load_config(checkpoint)
 
 
-class _Callable(ModuleType):
-    """This module when it is called: `roam_jax.track(video, box)` is `roam_jax.api.track(video, box)`."""
-
-    def __call__(self, *args: Any, **keywords: Any) -> Any:
-        from roam_jax import api
-
-        return api.track(*args, **keywords)
-
-
-sys.modules[__name__].__class__ = _Callable
+if __name__ != "__main__":
+    call_as(__name__, "roam_jax.api")
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(levelname)s: %(message)s")

@@ -25,6 +25,7 @@ from typing import Annotated
 import tyro
 
 from roam_jax import presets
+from roam_jax.called import call_as
 from roam_jax.cli import ExitCode, Flag, list_codes, list_settings, option, parse, run_command
 from roam_jax.config import Config
 from roam_jax.errors import UsageError, usage_errors
@@ -165,7 +166,7 @@ def parse_args(argv: Sequence[str]) -> tuple[TrainArgs, Config]:
         list_settings(config, PROGRAM, SETTINGS)
     if args.steps:
         config = dataclasses.replace(config, meta=dataclasses.replace(config.meta, steps=args.steps))
-    _check(args, config)
+    check(args, config)
     return args, config
 
 
@@ -217,7 +218,7 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> ExitCode:
     return ExitCode.SUCCESS if complete else ExitCode.STOPPED
 
 
-def _check(args: TrainArgs, config: Config) -> None:
+def check(args: TrainArgs, config: Config) -> None:
     """Raise a `UsageError` where arguments are missing or do not fit together."""
     with usage_errors(ValueError):
         config.check()
@@ -230,6 +231,9 @@ def _check(args: TrainArgs, config: Config) -> None:
     if not 0 <= args.process < args.processes:
         raise UsageError(f"--process must be 0 to {args.processes - 1}, but is {args.process}")
 
+
+if __name__ != "__main__":
+    call_as(__name__, "roam_jax.research")
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(levelname)s: %(message)s")

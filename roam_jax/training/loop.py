@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from roam_jax.checkpoints import Checkpoint
 from roam_jax.config import Config

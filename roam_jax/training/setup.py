@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from roam_jax.backbones import Backbone, load_trunk, make_backbone
 from roam_jax.backbones.neck import measure_stats
