@@ -15,8 +15,8 @@ from typing import Annotated, Any, NoReturn, get_args
 import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
-from roam_jax.errors import DisplayError, DivergedError, InputError, ModelError, OutputError, UsageError
-from roam_jax.typed import Range
+from roam_jax.errors import DisplayError, DivergedError, InputError, ModelError, OutputError, UsageError, usage_errors
+from roam_jax.typed import Range, ranges
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")]
 """option that is there or not; a field that is True by default is the option --no-..."""
@@ -135,6 +135,20 @@ def refuse_empty(argv: Sequence[str], first: str = "") -> None:
             expected = "" if where else f": it should be {first or 'an option'}"
             print(f"error: {subject} is empty{expected}", file=sys.stderr)
             raise SystemExit(int(ExitCode.USAGE))
+
+
+def check_ranges(args: Any) -> None:
+    """Return if every argument is in the range that its field declares.
+
+    Args:
+        args: dataclass of the arguments.
+
+    Raises:
+        UsageError: which one is not.
+    """
+    with usage_errors(ValueError):
+        for name, marker in ranges(type(args)).items():
+            marker.check(getattr(args, name), f"--{name.replace('_', '-')}")
 
 
 def list_settings(config: Any, program: str, about: str, sections: Sequence[str] = ()) -> NoReturn:

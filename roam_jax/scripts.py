@@ -28,6 +28,11 @@ def info() -> None:
     _run("info")
 
 
+def export() -> None:
+    """`roam-export`."""
+    _run("export")
+
+
 def _run(name: str) -> None:
     leave_at_once()
     runpy.run_module(f"roam_jax.{name}", run_name="__main__", alter_sys=True)

@@ -26,10 +26,11 @@ import tyro
 
 from roam_jax import presets
 from roam_jax.called import call_as
-from roam_jax.cli import ExitCode, Flag, list_codes, list_settings, option, parse, run_command
-from roam_jax.config import Config
+from roam_jax.cli import ExitCode, Flag, check_ranges, list_codes, list_settings, option, parse, run_command
+from roam_jax.config import COUNT, COUNT_OR_0, Config
 from roam_jax.errors import UsageError, usage_errors
 from roam_jax.extras import require
+from roam_jax.typed import Range
 
 PROGRAM = "python -m roam_jax.train"
 RESUMABLE = {"resume", "steps", "data", "cache", "cutouts", "track", "devices", "coordinator", "processes", "process"}
@@ -65,25 +66,25 @@ class TrainArgs:
     """lite (the CPU default), lite-optimizer (its optimizer alone), paper, official, tiny"""
     steps: Annotated[int, option("N")] = 0
     """length of the training, which schedules follow; 0: what the preset says"""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     """of all random choices"""
     start: Annotated[str, option("NAME|DIR")] = ""
     """checkpoint to begin from, with its trunk: a shipped name or a folder"""
     cache: Annotated[str, option("DIR")] = ""
     """compute the trunk's features of --cache-clips random clips once, keep them there, and learn from these only"""
-    cache_clips: Annotated[int, option("N")] = 1000
+    cache_clips: Annotated[int, option("N"), COUNT] = 1000
     """clips in the cache"""
     cutouts: Annotated[str, option("DIR")] = ""
     """objects without background, .png or .webp files, that clips.lookalikes and clips.occlusion paste into clips"""
     track: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, option("LAYOUT:ROOT")] = ()
     """sequences that every validation measures the success AUC of the tracker on, repeatable"""
-    track_frames: Annotated[int, option("N")] = 0
+    track_frames: Annotated[int, option("N"), COUNT_OR_0] = 0
     """track only the first N frames of each; 0: all"""
-    devices: Annotated[int, option("N")] = 0
+    devices: Annotated[int, option("N"), Range(0, 1024)] = 0
     """devices that a CPU counts as; 0: one per core"""
     coordinator: Annotated[str, option("HOST:PORT")] = ""
     """of process 0, where several processes train together; the run folder must be shared"""
-    processes: Annotated[int, option("N")] = 1
+    processes: Annotated[int, option("N"), Range(1, 100_000)] = 1
     """how many there are"""
     process: Annotated[int, option("I")] = 0
     """number of this one"""
@@ -220,6 +221,7 @@ def run(args: TrainArgs, config: Config, *, command: str = "") -> ExitCode:
 
 def check(args: TrainArgs, config: Config) -> None:
     """Raise a `UsageError` where arguments are missing or do not fit together."""
+    check_ranges(args)
     with usage_errors(ValueError):
         config.check()
     if args.resume is None and not args.data:

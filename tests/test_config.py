@@ -13,6 +13,7 @@ import tyro
 from roam_jax import presets
 from roam_jax.cli import show_ranges
 from roam_jax.config import BackboneConfig, Config, ModelConfig
+from roam_jax.typed import ranges
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
@@ -111,6 +112,40 @@ def test_every_number_has_a_range(wrong):
             changed = dataclasses.replace(part, **{name: (wrong,) if isinstance(value, tuple) else wrong})
             with pytest.raises(ValueError, match=rf"^{section.name}\.{name}\b.* must be "):
                 dataclasses.replace(presets.tiny(), **{section.name: changed}).check()
+
+
+def ends_of(section: str) -> list[tuple[str, list[float], list[float]]]:
+    """Each number of a section, with the ends of its range, and what lies just outside of them."""
+    part = getattr(Config(), section)
+    found = []
+    for name, marker in ranges(type(part)).items():
+        step = 2 if marker.odd else 1
+        low, high = marker.low, marker.high
+        if isinstance(getattr(part, name), int):
+            outside = [low - step, high + step, *([low + 1] if marker.odd else [])]
+        else:
+            outside = [math.nextafter(low, -math.inf), math.nextafter(high, math.inf)]
+        found.append((name, [low, high], outside))
+    return found
+
+
+@pytest.mark.parametrize("section", [section.name for section in dataclasses.fields(Config)])
+def test_a_range_ends_where_it_says(section):
+    """Each field alone: that the fields fit together is another matter."""
+    plain = Config().to_dict()
+
+    def config_with(name, value):
+        value = [value] if isinstance(plain[section][name], tuple) else value
+        return Config.from_dict({section: {**plain[section], name: value}})
+
+    assert ends_of(section)
+    for name, ends, outside in ends_of(section):
+        for value in ends:
+            kept = getattr(getattr(config_with(name, value), section), name)
+            assert kept in (value, (value,)), name
+        for value in outside:
+            with pytest.raises(ValueError, match=rf"^{section}\.{name} must be .*, but is "):
+                config_with(name, value)
 
 
 def test_the_defaults_are_a_configuration():

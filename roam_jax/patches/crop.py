@@ -7,6 +7,8 @@ free of aliasing at any reduction, and both versions exact to the rounding of 8-
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import jax.numpy as jnp
 import numpy as np
@@ -24,9 +26,9 @@ def block_size(extent_px: float, patch_size: int) -> int:
 
 
 def axis_matrix(
-    center: Float[Array, ""], extent: Float[Array, ""], length: int, patch_size: int
+    center: Float[Array, ""], extent: Float[Array, ""], length: Any, patch_size: int
 ) -> Float[Array, "p length"]:
-    """Weights of `length` image pixels for each of the patch's pixels along one axis."""
+    """Weights of `length` image pixels, a number or a symbol of `jax.export`, for each patch pixel along one axis."""
     n = jnp.maximum(1.0, jnp.floor(extent / patch_size + 0.5))
     at = (center + ((jnp.arange(patch_size, dtype=jnp.float32) + 0.5) / patch_size - 0.5) * extent) / n - 0.5
     block = jnp.floor(jnp.arange(length, dtype=jnp.float32) / n)

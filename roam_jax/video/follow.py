@@ -92,7 +92,7 @@ def summarise(observed: Sequence[Sequence[Observation]], truth: Sequence[Box | N
     median = float(np.median(seconds[1:])) if len(seconds) > 1 else 0.0
     text += f", then {1 / median:.1f} frames/s (median {1e3 * median:.1f} ms a frame)" if median > 0 else ""
     pairs = [(frame[0].box_xywh, box) for frame, box in zip(observed, truth, strict=False) if box is not None]
-    if pairs:
+    if len(pairs) > 1:  # the first box was given
         boxes, true = (np.stack(column) for column in zip(*pairs, strict=True))
         mean_iou, auc = float(np.mean(iou_xywh(boxes, true))), float(success_auc(boxes, true))
         text += f"\nsuccess AUC {auc:.3f}, mean IoU {mean_iou:.3f} over {len(pairs)} frames with a known box"

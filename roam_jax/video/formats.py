@@ -118,7 +118,7 @@ def _read_rows(path: Path, what: str, lengths: tuple[int, ...]) -> list[list[flo
 
 
 def _whole(value: float, path: Path) -> int:
-    if not (value >= 0 and value == int(value)):
+    if not (value >= 0 and value.is_integer()):
         raise InputError(f"{path} should count frames and objects by whole numbers, but has {value:g}")
     return int(value)
 
@@ -159,14 +159,14 @@ def read_observations(path: Path) -> list[dict[str, Any]]:
         InputError: no such file, or a line before the last is no JSON.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = annotations.decode_text(path.read_bytes()).splitlines()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
             rows.append(json.loads(line))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number < len(lines):
                 raise InputError(f"{path} line {number} should be JSON, but is {line[:60]!r}") from error
     return rows

@@ -46,7 +46,7 @@ def open_source(inputs: Sequence[str]) -> FrameSource:
         return Stream(text)
     if path.exists():
         return _open_file(path)
-    if re.fullmatch(r"\d+", text):
+    if re.fullmatch(r"[0-9]{1,9}", text):
         return Camera(int(text))
     if glob.has_magic(text):
         matches = sorted(glob.glob(text, recursive=True), key=natural_key)

@@ -31,6 +31,8 @@ SRGB, BT601 = 1, 6
 """FFmpeg's numbers for the primaries of RGB images, and for the YUV that OpenCV makes of them"""
 TICKS = 60_000
 """of the video's clock in a second, at least"""
+LONGEST = 3600
+"""seconds that a frame is shown at most: what FFmpeg cannot count in 31 bits makes it end the process when it closes"""
 QUEUE = 4
 """frames that may wait for the encoder"""
 UNKNOWN = np.full(4, np.nan, np.float32)
@@ -45,7 +47,7 @@ class VideoWriter:
     """MP4 file of RGB frames, H.264 where FFmpeg has it; usable as a context manager.
 
     The file is playable while it grows: after a crash it lacks about its last second. Odd sizes grow by one pixel.
-    Sound that cannot be decoded is left out.
+    Sound that cannot be decoded is left out, and so is what a pause has above an hour.
 
     Raises:
         OutputError: the file cannot be written.
@@ -59,7 +61,7 @@ class VideoWriter:
         with _writing(path):
             # Fragments make a growing file readable; "hybrid" turns it into an ordinary MP4 at the end.
             self.container = av.open(str(path), "w", options={"movflags": "hybrid_fragmented", "flush_packets": "1"})
-            self.fps = fps.limit_denominator(65535)
+            self.fps = max(fps.limit_denominator(65535), Fraction(1, LONGEST))
             self.stream = cast(av.VideoStream, self.container.add_stream(encoder, rate=self.fps))
         self.stream.height, self.stream.width = height + height % 2, width + width % 2
         self.stream.pix_fmt = "yuv420p"
@@ -67,7 +69,8 @@ class VideoWriter:
         context.colorspace, context.color_primaries, context.color_trc = BT601, SRGB, SRGB
         # Fine enough for any pause, and whole numbers at a constant rate.
         context.time_base = Fraction(1, self.fps.numerator * math.ceil(TICKS / self.fps.numerator))
-        self.last = -1
+        self.last, self.left_out = -1, 0
+        """ticks of the clock: the last frame's time, and how much later it was in the input"""
         context.gop_size = max(1, round(fps))  # a fragment ends where the next key frame begins
         if encoder == "libx264":
             self.stream.options = {"preset": "superfast", "crf": "20"}  # the tracker needs the processor
@@ -92,7 +95,9 @@ class VideoWriter:
         frame, clock = av.VideoFrame.from_ndarray(yuv, format="yuv420p"), self.stream.codec_context.time_base
         assert clock is not None
         next_one = self.last + round(1 / (self.fps * clock)) if self.last >= 0 else 0
-        self.last = next_one if seconds is None else max(round(seconds / clock), self.last + 1)
+        at = next_one if seconds is None else max(round(seconds / clock) - self.left_out, self.last + 1)
+        self.left_out += max(at - self.last - round(LONGEST / clock), 0)
+        self.last = min(at, self.last + round(LONGEST / clock))
         frame.pts, frame.time_base = self.last, clock
         with _writing(self.path):
             self.container.mux(self.stream.encode(frame))

@@ -156,11 +156,11 @@ def test_settings_start_from_those_of_the_checkpoint(video, out, monkeypatch):
     words = (video, "--box", "10,20,30,40", "--output", out, "--checkpoint", "mine")
     assert run(*words, make_trackers=remember) == ExitCode.SUCCESS
     assert seen.pop() == ("mine", None), "the checkpoint's own"
-    options = ("--config.online.tau", "7", "--config.online.no-regression", "--config.online.scales", "0.9", "1.1")
+    options = ("--config.online.tau", "7", "--config.online.no-regression", "--config.model.aspects", "0.9", "1.1")
     assert run(*words, *options, make_trackers=remember) == ExitCode.SUCCESS
     _, config = seen.pop()
-    assert (config.online.tau, config.online.regression, config.online.scales) == (7, False, (0.9, 1.1))
-    assert config.model == presets.tiny().model
+    assert (config.online.tau, config.online.regression, config.model.aspects) == (7, False, (0.9, 1.1))
+    assert config.backbone == presets.tiny().backbone
     assert config.online.memory == presets.tiny().online.memory
     assert run(*words, "--config.online.tau", "0", make_trackers=remember) == ExitCode.USAGE
     assert not seen

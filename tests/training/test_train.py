@@ -56,6 +56,12 @@ COMMON = (
         (["--data", "synthetic", "--output", "{tmp}/new", "--config.optimizer.hidden", "0"], 2, "hidden must be 1 to"),
         (["--data", "synthetic", "--output", "{tmp}/new", "--config.online.lost-score=nan"], 2, "lost_score must be"),
         (["--data", "synthetic", "--output", "{tmp}/new", "--steps=-1"], 2, "meta.steps must be 0 to"),
+        (["--data", "synthetic", "--output", "{tmp}/new", "--seed=-1"], 2, "--seed must be 0 to 2147483647, but is -1"),
+        (["--data", "synthetic", "--output", "{tmp}/new", f"--seed={2**64}"], 2, "--seed must be 0 to"),
+        (["--data", "synthetic", "--output", "{tmp}/new", "--cache-clips=0"], 2, "--cache-clips must be 1 to"),
+        (["--data", "synthetic", "--output", "{tmp}/new", "--track-frames=-1"], 2, "--track-frames must be 0 to"),
+        (["--data", "synthetic", "--output", "{tmp}/new", "--devices=-1"], 2, "--devices must be 0 to"),
+        (["--data", "synthetic", "--output", "{tmp}/new", "--processes=0"], 2, "--processes must be 1 to"),
         (
             [
                 "--data",

@@ -77,3 +77,11 @@ def test_what_is_known_is_said_before_the_start():
     seen = list(follow(frames(0, 1, 2, 3, 4), [Steady()], [given(3, 10)], known=known))
     assert said(seen) == {1: 12, 2: 11, 3: 10, 4: 11}
     assert summarise([all_ for _, all_ in seen if all_], [None] * 4).startswith("4 frames tracked")
+
+
+def test_a_given_box_alone_is_not_scored():
+    """As when the second picture of a sequence folder cannot be read."""
+    seen = [all_ for _, all_ in follow(frames(0, 1), [Steady()], [given(None, 10)])]
+    true = seen[0][0].box_xywh
+    assert "success AUC" not in summarise(seen[:1], [true])
+    assert "success AUC" in summarise(seen, [true, true])

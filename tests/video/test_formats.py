@@ -13,6 +13,7 @@ from roam_jax.video.formats import (
     format_observation,
     parse_box,
     read_boxes,
+    read_corrections,
     read_observations,
 )
 
@@ -43,6 +44,14 @@ def test_a_boxes_file_without_boxes_is_refused(tmp_path, content):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError):
         read_boxes(path)
+
+
+@pytest.mark.parametrize("frame", ["inf", "nan", "1e400", "-1", "2.5"])
+def test_frames_are_counted_by_whole_numbers(tmp_path, frame):
+    path = tmp_path / "corrections.txt"
+    path.write_text(f"{frame},1,2,3,4\n")
+    with pytest.raises(InputError, match="whole numbers, but has"):
+        read_corrections(path)
 
 
 @pytest.mark.parametrize("one_based", [False, True])
@@ -76,6 +85,9 @@ def test_a_last_line_that_was_cut_short_is_left_out(tmp_path):
     path.write_text('{"frame": 0}\n{"frame": 1}\n{"fra')
     assert [row["frame"] for row in read_observations(path)] == [0, 1]
     path.write_text('{"frame": 0}\n{"fra\n{"frame": 2}\n')
+    with pytest.raises(InputError, match="line 2"):
+        read_observations(path)
+    path.write_bytes(b'{"frame": 0}\n{"frame\xff": 1\n{"frame": 2}\n')
     with pytest.raises(InputError, match="line 2"):
         read_observations(path)
     with pytest.raises(InputError, match="cannot be read"):

@@ -53,6 +53,16 @@ def test_frames_are_shown_when_they_should_be(tmp_path):
     assert seen[5] > seen[4], "no two at once"
 
 
+def test_a_frame_is_shown_for_an_hour_at_most(tmp_path):
+    """As of a damaged clock; FFmpeg would end the process."""
+    for fps, times in ((Fraction(30), [0, 1, 36_000, 36_001, 1e17]), (Fraction(1, 100_000), [None] * 5)):
+        with VideoWriter(tmp_path / "a.mp4", (64, 64), fps) as writer:
+            for seconds, frame in zip(times, make_frames(5, (64, 64)), strict=True):
+                writer.write(frame, seconds)
+        seen = [frame.seconds for frame in VideoFile(tmp_path / "a.mp4").timed()]
+        np.testing.assert_allclose(np.diff(seen), [1, 3600, 1, 3600] if fps > 1 else [3600] * 4, atol=1e-3)
+
+
 def test_the_video_is_h264_and_names_its_colours(tmp_path):
     with VideoWriter(tmp_path / "a.mp4", (64, 64), RATE) as writer:
         writer.write(np.full((64, 64, 3), (220, 30, 60), np.uint8))
