@@ -37,6 +37,7 @@ from roam_jax.video.choice import Chosen, Moment, choose_frames, parse_moment
 from roam_jax.video.formats import Given, check_box, read_corrections
 from roam_jax.video.inputs import open_source
 from roam_jax.video.live import Camera, Newest, Stream
+from roam_jax.video.resume import Keeper, Resumed, Savable, asked_for, forget, read_resumed
 from roam_jax.video.select import first_boxes, require_display
 from roam_jax.video.session import Session
 from roam_jax.video.sink import ResultWriter, find_results, make_folder
@@ -87,6 +88,8 @@ class TrackArgs:
     """count pixels from 1, as OTB does, in --box, --boxes and boxes.txt"""
     checkpoint: Annotated[str, tyro.conf.arg(metavar="NAME|DIR")] = "lite"
     """name of a checkpoint that ships with the package, or a folder"""
+    resume: Annotated[Path | None, option("OUTPUT")] = None
+    """go on with the run that was to write this folder, after a crash or Ctrl-C; takes no other argument"""
     output: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("roam_output")
     """folder for the results; files of their names are replaced, and what else an earlier run left is removed"""
     video: Flag = True
@@ -160,8 +163,20 @@ def main(argv: Sequence[str] | None = None, make_trackers: MakeTrackers | None =
     Returns:
         The exit code, see `MEANINGS`.
     """
-    argv = sys.argv[1:] if argv is None else argv
-    return run_command(lambda: run(*parse_args(argv), make_trackers or make_online_trackers))
+    argv = sys.argv[1:] if argv is None else list(argv)
+
+    def command() -> None:
+        args, config = parse_args(argv)
+        if args.resume is None:
+            run(args, config, make_trackers or make_online_trackers, argv)
+            return
+        if args != AllArgs(resume=args.resume):
+            raise UsageError("--resume keeps the arguments of the run: leave out all others")
+        resumed = read_resumed(args.resume)
+        kept, config = parse_args(resumed.asked.arguments)
+        run(replace(kept, output=args.resume), config, make_trackers or make_online_trackers, (), resumed)
+
+    return run_command(command)
 
 
 def parse_args(argv: Sequence[str]) -> tuple[TrackArgs, Config | None]:
@@ -185,8 +200,21 @@ def parse_args(argv: Sequence[str]) -> tuple[TrackArgs, Config | None]:
         return args, args.config.check()
 
 
-def run(args: TrackArgs, config: Config | None, make_trackers: MakeTrackers) -> None:
+def run(
+    args: TrackArgs,
+    config: Config | None,
+    make_trackers: MakeTrackers,
+    arguments: Sequence[str],
+    resumed: Resumed | None = None,
+) -> None:
     """Track what the arguments say, write the results, and print what came out.
+
+    Args:
+        args: of the command line.
+        config: settings of the tracker; None: the checkpoint's.
+        make_trackers: as of `main`.
+        arguments: as they were given, for `--resume`.
+        resumed: the run to go on with.
 
     Raises:
         ExplainedError: what went wrong; results up to there are on disk.
@@ -198,14 +226,25 @@ def run(args: TrackArgs, config: Config | None, make_trackers: MakeTrackers) -> 
             earlier, source = choose_backwards(args, whole)
         else:
             earlier, source = None, choose_frames(whole, args.start, args.stop, args.step)
-        starts = first_boxes(earlier or source, args.box, args.boxes, one_based=args.one_based)
-        if earlier is not None:
-            starts = [each if each.frame is not None else replace(each, frame=earlier.first) for each in starts]
-        corrections = read_corrected(args, len(starts), whole.size_hw)
+        if resumed:
+            resumed.check(whole)
+            given, count = resumed.asked.given, resumed.asked.objects
+        else:
+            starts = first_boxes(earlier or source, args.box, args.boxes, one_based=args.one_based)
+            if earlier is not None:
+                starts = [each if each.frame is not None else replace(each, frame=earlier.first) for each in starts]
+            given, count = [*starts, *read_corrected(args, len(starts), whole.size_hw)], len(starts)
         make_folder(args.output)
-        trackers = make_trackers(args.checkpoint, config, len(starts))
-        make_files = partial(make_writer, args, targets=len(starts))
-        session = Session(trackers, [*starts, *corrections], make_files, show=args.show)
+        trackers = make_trackers(args.checkpoint, config, count)
+        trackers = resumed.restore(trackers) if resumed else trackers
+        keeper = None
+        if earlier is None and whole.again and all(isinstance(tracker, Savable) for tracker in trackers):
+            keeper = Keeper(args.output, asked_for(arguments, whole, given), resumed)
+        else:
+            forget(args.output)
+        kept = (resumed.progress.frames, resumed.progress.lines) if resumed else (0, 0)
+        make_files = partial(make_writer, args, targets=count, kept=kept)
+        session = Session(trackers, given, make_files, show=args.show, keeper=keeper, resumed=resumed)
         if earlier is not None:
             session.look_back(earlier)
         if earlier is not None and (args.backwards or session.ended):
@@ -287,13 +326,13 @@ def check_output(args: TrackArgs, source: FrameSource) -> None:
         require_display("show the frames (--show)")
 
 
-def make_writer(args: TrackArgs, source: FrameSource, *, targets: int) -> ResultWriter:
+def make_writer(args: TrackArgs, source: FrameSource, *, targets: int, kept: tuple[int, int] = (0, 0)) -> ResultWriter:
     """Files for the results, in place of those of an earlier run; raises an `OutputError` if they cannot be made."""
     fps = Fraction(args.fps).limit_denominator(1001) if args.fps else source.fps
     return ResultWriter(
         args.output, targets=targets, size_hw=source.size_hw, fps=fps, constant=args.fps is not None,
         video=args.video, one_based=args.one_based, formats=args.format, name=source.name,
-        sound=source.sound if args.audio else None,
+        sound=source.sound if args.audio else None, kept=kept,
     )  # fmt: skip
 
 

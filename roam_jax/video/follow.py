@@ -25,6 +25,7 @@ def follow(
     *,
     known: Mapping[tuple[int, int], Observation] | None = None,
     backwards: bool = False,
+    started: Iterable[int] = (),
 ) -> Iterator[tuple[Frame, list[Observation]]]:
     """Every frame with what each tracker says about it.
 
@@ -37,8 +38,9 @@ def follow(
         given: boxes of the objects in frames that may lie between those that there are: then the next one counts.
         known: what is known already, by frame and object.
         backwards: the numbers of the frames fall.
+        started: objects whose trackers have started already.
     """
-    sign, started = -1 if backwards else 1, set()
+    sign, started = -1 if backwards else 1, set(started)
     waiting = {
         target: deque(sorted((g for g in given if g.target == target), key=lambda g: sign * (g.frame or 0)))
         for target in range(len(trackers))

@@ -130,14 +130,23 @@ class VideoWriter:
 class TextWriter:
     """Text file whose lines are on disk as soon as they are written; usable as a context manager.
 
+    Args:
+        path: of the file.
+        kept: first lines of the file that is there, which stay.
+
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or has not so many lines.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kept: int = 0) -> None:
         self.path = path
         with _writing(path):
-            self.file = path.open("w", encoding="utf-8", newline="\n", buffering=1)
+            if kept:
+                with path.open("rb+") as there:
+                    if not all(there.readline().endswith(b"\n") for _ in range(kept)):
+                        raise OutputError(f"{path} has lost lines that the run to resume had written")
+                    there.truncate(there.tell())
+            self.file = path.open("a" if kept else "w", encoding="utf-8", newline="\n", buffering=1)
 
     def write(self, line: str) -> None:
         """Add a line.
@@ -180,6 +189,7 @@ class ResultWriter:
         sound: what is heard with the frames; not with a constant rate.
         formats: names of `exports.FORMATS` to write as well, when the writer is closed.
         name: of the input, for them.
+        kept: frames, and observations of them, whose texts are there and stay: they come again for the video.
 
     Raises:
         OutputError: the folder or a file in it cannot be written.
@@ -198,20 +208,23 @@ class ResultWriter:
         sound: Sound | None = None,
         formats: Sequence[str] = (),
         name: str = "",
+        kept: tuple[int, int] = (0, 0),
     ) -> None:
         sound = None if constant else sound
         make_folder(folder)
         self.folder, self.one_based, self.constant = folder, one_based, constant
         self.formats, self.clip = formats, Clip(name, size_hw, float(fps), [])
         self.began: float | None = None
+        self.kept = kept[0]
+        """frames that are still to come again"""
         names = ["boxes.txt"] if targets == 1 else [f"boxes_{target}.txt" for target in range(1, targets + 1)]
         self.files = [*names, "track.jsonl", *(["video.mp4"] if video else []), *(FORMATS[each][0] for each in formats)]
         """names of the files in the folder"""
         remove_results(folder, keep=self.files)
         with ExitStack() as stack:
             stack.callback(self._export)
-            self.boxes = [stack.enter_context(TextWriter(folder / name)) for name in names]
-            self.lines = stack.enter_context(TextWriter(folder / "track.jsonl"))
+            self.boxes = [stack.enter_context(TextWriter(folder / name, kept[0])) for name in names]
+            self.lines = stack.enter_context(TextWriter(folder / "track.jsonl", kept[1]))
             self.video = stack.enter_context(VideoWriter(folder / "video.mp4", size_hw, fps, sound)) if video else None
             self.encoder = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="encoder"))
             self.waiting: deque[Future[None]] = deque()
@@ -224,16 +237,22 @@ class ResultWriter:
         Raises:
             OutputError: a file cannot be written.
         """
-        said = {observation.target: observation.box_xywh for observation in observations}
-        for target, boxes in enumerate(self.boxes):
-            boxes.write(format_box(said.get(target, UNKNOWN), one_based=self.one_based))
-        for observation in observations:
-            self.lines.write(format_observation(observation))
+        if self.kept:
+            self.kept -= 1
+        else:
+            self._write_texts(observations)
         if self.formats:
             self.clip.observations.extend(observations)
         if self.video:
             self._wait(QUEUE - 1)
             self.waiting.append(self.encoder.submit(self._write_video, frame, observations, groundtruth_xywh))
+
+    def _write_texts(self, observations: Sequence[Observation]) -> None:
+        said = {observation.target: observation.box_xywh for observation in observations}
+        for target, boxes in enumerate(self.boxes):
+            boxes.write(format_box(said.get(target, UNKNOWN), one_based=self.one_based))
+        for observation in observations:
+            self.lines.write(format_observation(observation))
 
     def _export(self) -> None:
         with _writing(self.folder):
