@@ -12,6 +12,8 @@ EXTRAS = {
     "tensorboardX": "train",
     "tensorflow_datasets": "train",
     "matplotlib": "plots",
+    "gradio": "app",
+    "gradio_image_annotation": "app",
     "IPython": "notebook",
     "pandas": "notebook",
     "trax": "vot",

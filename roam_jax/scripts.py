@@ -33,6 +33,11 @@ def export() -> None:
     _run("export")
 
 
+def app() -> None:
+    """`roam-app`."""
+    _run("app.__main__")
+
+
 def _run(name: str) -> None:
     leave_at_once()
     runpy.run_module(f"roam_jax.{name}", run_name="__main__", alter_sys=True)

@@ -30,6 +30,7 @@ LAYERS = (
     "evaluation",
     "training",
     "video",
+    "app",
     "entry",  # `python -m roam_jax.x`, which may import each other, and the public names of the package
 )
 FILES = sorted(ROOT.rglob("*.py"))
