@@ -14,6 +14,7 @@ EXTRAS = {
     "matplotlib": "plots",
     "IPython": "notebook",
     "pandas": "notebook",
+    "anywidget": "notebook",
     "trax": "vot",
 }
 """the extra that installs a package, by the package's name in `import`"""
