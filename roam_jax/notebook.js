@@ -7,7 +7,7 @@ const STYLE = `
 .roam-jax canvas { display: block; width: 100%; touch-action: none; }
 .roam-jax .picture { cursor: crosshair; background: #888; }
 .roam-jax.running .picture { cursor: progress; }
-.roam-jax .timeline { height: 10px; margin: 2px 0; cursor: pointer; }
+.roam-jax .timeline { height: 10px; image-rendering: pixelated; margin: 2px 0; cursor: pointer; }
 .roam-jax input[type=range] { width: 100%; margin: 4px 0; box-sizing: border-box; }
 .roam-jax .row { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; }
 .roam-jax .message { white-space: pre-wrap; min-height: 1.4em; margin-top: 4px; }
