@@ -35,7 +35,7 @@ WIDTH = 640
 """pixels of a video in a notebook, at most"""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """What was tracked: t frames, n objects. Of an object that appears later, box and score are nan until then.
 
@@ -88,6 +88,9 @@ class Result:
 
     def __len__(self) -> int:
         return len(self.observations)
+
+    def __repr__(self) -> str:
+        return f"<Result: {len(self)} frames of {self.source.name}, objects: {self.targets}>"
 
     def __str__(self) -> str:
         return summarise(self.observations, self.truth)
