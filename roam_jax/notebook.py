@@ -235,7 +235,7 @@ class Tracking(anywidget.AnyWidget):
         self.timeline, self.targets = timeline.tobytes(), self._work.targets
 
     def _after_a_box(self) -> None:
-        self.message = f"\"Track\" goes on from frame {self._work.next}" if self._work.given else "draw a box"
+        self.message = f'"Track" goes on from frame {self._work.next}' if self._work.given else "draw a box"
         self._mark()
         self._show_frame()
 
@@ -261,4 +261,6 @@ def _jpeg(image: Image) -> bytes:
     """The picture, small enough to be sent often."""
     scale = min(1.0, WIDTH / image.shape[1])
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
-    return cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+    return cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[
+        1
+    ].tobytes()
