@@ -65,9 +65,8 @@ def unroll(omega, x, y, scale=None, *, updates=UPDATES):
 def draw_problem(key, size=1.0):
     """Those of training have x around 1.5; `size` makes it larger or smaller."""
     key_x, key_y = jax.random.split(key)
-    return size * 1.5 * jnp.exp(jax.random.uniform(key_x, (N,), minval=-0.1, maxval=0.1)), jax.random.normal(
-        key_y, (N,)
-    )
+    x = size * 1.5 * jnp.exp(jax.random.uniform(key_x, (N,), minval=-0.1, maxval=0.1))
+    return x, jax.random.normal(key_y, (N,))
 
 
 # %% [markdown]
@@ -208,12 +207,11 @@ axes[2].set_xlabel("theta is used multiplied by")
 axes[2].set_title("change of the rates")
 axes[2].legend()
 plt.show()
-print(
-    f"the LSTM's factor is {np.min(factors):.2f} to {np.max(factors):.2f}; the rates change with the power {round(slope, 2) + 0.0}"
-)
+print(f"the LSTM's factor is {np.min(factors):.2f} to {np.max(factors):.2f}")
+print(f"the rates change with the power {round(slope, 2) + 0.0} of the scale")
 
 # %% [markdown]
 # A factor near 1 means that the tracker lives on the rates of its coordinates, which span many powers of ten, and that
 # its LSTM adds little; a power near 0 means that it does not see the scale, where -2 would be right. At the time of
-# writing both are so: what makes Eq. 15 matter in the toy, one rule for coordinates of all scales, is in this checkpoint
-# replaced by rates that belong to coordinates. `experiments/LOG.md` says what was measured.
+# writing both are so: what makes Eq. 15 matter in the toy, one rule for coordinates of all scales, is replaced in this
+# checkpoint by rates that belong to coordinates. `experiments/LOG.md` says what was measured.

@@ -5,8 +5,8 @@
 # %% [markdown]
 # # Track an object in a notebook
 #
-# A clip, the box around an object in its first frame, and where the object is in the others: as a video, as arrays, as a
-# table. Then several objects, and boxes that are drawn with the mouse. It needs
+# A clip, the box around an object in its first frame, and where the object is in the others: as a video, as arrays,
+# as a table. Then several objects, and boxes that are drawn with the mouse. It needs
 # `pip install "roam-jax[plots,notebook]"`.
 
 # %%
@@ -23,9 +23,9 @@ from roam_jax.notebook import Tracking
 
 # %% [markdown]
 # ## One object
-# Frames are RGB arrays, or what you have instead: `roam_jax.track("video.mp4", (120, 80, 60, 40))` takes a video file, a
-# folder of pictures, or a sequence folder. A box is x, y, width, height in pixels, counted from 0. The package's clip is
-# rendered, a sticker on a table over which a wooden slat passes.
+# Frames are RGB arrays here; `roam_jax.track("video.mp4", (120, 80, 60, 40))` takes a video file, a folder of pictures,
+# or a sequence folder. A box is x, y, width, height in pixels, counted from 0. The clip is rendered: a sticker on a
+# table, over which a wooden slat passes.
 
 # %%
 FRAMES = int(os.environ.get("FRAMES", "120"))

@@ -1,4 +1,4 @@
-"""`Tracking(video)`: in a notebook, draw boxes on a frame, watch the tracker, correct it, and have the result in Python.
+"""`Tracking(video)`: in a notebook, draw boxes on a frame, watch the tracker, correct it, and use what it found.
 
 What is seen and clicked is in `notebook.js` beside this file; everything that it can do, the methods can do too.
 """
@@ -79,7 +79,7 @@ class Tracking(anywidget.AnyWidget):
     shown = traitlets.Dict().tag(sync=True)
     """the picture: number, jpeg, boxes as lines of `track.jsonl`, and the objects, from 1, whose boxes are given"""
     timeline = traitlets.Bytes(b"").tag(sync=True)
-    """a number for each frame: NOTHING, TRACKED, WAS_LOST or GIVEN"""
+    """a number for each frame: NOTHING (or out of date), TRACKED, WAS_LOST or GIVEN"""
     targets = traitlets.Int(0).tag(sync=True)
     """number of objects"""
     video = traitlets.Dict().tag(sync=True)
@@ -170,7 +170,10 @@ class Tracking(anywidget.AnyWidget):
 
     @property
     def result(self) -> Result:
-        """What was tracked so far, as `roam_jax.track` gives it."""
+        """What was tracked so far, as `roam_jax.track` gives it.
+
+        After a new box, what was found beyond it stays until it is tracked again.
+        """
         source = self._work.source
         said = [each for _, each in sorted(self._work.said.items())]
         truth = [source.true_box(each[0].frame) if self._work.targets == 1 else None for each in said]
@@ -229,7 +232,8 @@ class Tracking(anywidget.AnyWidget):
     def _mark(self) -> None:
         timeline = np.full(self._work.count, NOTHING, np.uint8)
         for number, said in list(self._work.said.items()):
-            timeline[number] = WAS_LOST if any(each.lost for each in said) else TRACKED
+            if number < self._work.next:
+                timeline[number] = WAS_LOST if any(each.lost for each in said) else TRACKED
         for number, _ in self._work.given:
             timeline[number] = GIVEN
         self.timeline, self.targets = timeline.tobytes(), self._work.targets

@@ -94,7 +94,7 @@ def test_learned_optimizer(tmp_path):
     assert after[1.0, "without"] < after[1.0, "with"] < 0.1, "which costs where it is not needed"
     factors = re.findall(r"off by a factor of ([\d.]+)", printed(notebook))
     assert float(factors[0]) > float(factors[1])
-    assert re.search(r"factor is [\d.]+ to [\d.]+; the rates change with the power -?[\d.]+", printed(notebook))
+    assert re.search(r"factor is [\d.]+ to [\d.]+\nthe rates change with the power -?[\d.]+", printed(notebook))
     assert [picture.std() > 10 for picture in pictures(notebook)] == [True] * 3
 
 

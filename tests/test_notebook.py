@@ -94,6 +94,7 @@ def test_a_correction_and_a_later_object(tracking, checkpoint, clip):
     tracking.give(corrected)
     tracking.give((20, 20, 30, 30), frame=7, target=1)
     assert tracking.message == '"Track" goes on from frame 5'
+    assert list(tracking.timeline[5:]) == [GIVEN, NOTHING, GIVEN, NOTHING, NOTHING], "what follows is out of date"
     run(tracking)
     trackers = [roam_jax.Tracker(checkpoint) for _ in range(2)]
     given = [Given(0, 0, boxes[0]), Given(5, 0, corrected), Given(7, 1, np.array([20, 20, 30, 30], np.float32))]

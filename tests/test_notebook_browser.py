@@ -38,13 +38,14 @@ function unpack(value) {
 window.model = {
   state: unpack(state), sent: [], changed: {},
   get: (key) => model.state[key],
-  set: (key, value) => { model.state[key] = value; model.changed[key] = value; (listeners["change:" + key] ?? []).forEach((act) => act()); },
+  set: (key, value) => { model.changed[key] = value; model.tell({ [key]: value }); },
   save_changes: () => { model.sent.push({ state: model.changed }); model.changed = {}; },
   send: (content) => model.sent.push({ content }),
   on: (name, act) => (listeners[name] ??= []).push(act),
   off: (name, act) => (listeners[name] = listeners[name].filter((each) => each !== act)),
-  receive: (news) => {
-    Object.assign(model.state, unpack(news));
+  receive: (news) => model.tell(unpack(news)),
+  tell: (news) => {
+    Object.assign(model.state, news);
     for (const key of Object.keys(news)) (listeners["change:" + key] ?? []).forEach((act) => act());
   },
 };

@@ -105,7 +105,7 @@ class Interactive:
         self._kept = {number: trackers for number, trackers in self._kept.items() if number < frame}
 
     def _keep(self, number: int, trackers: list[TrackerLike]) -> None:
-        """Keep the trackers as they are: the last two, as it is there that a user stops, and some at equal distances."""
+        """Keep the trackers as they are: the last two, where a user will stop, and some at equal distances."""
         self._kept[number] = [copy.copy(tracker) for tracker in trackers]
         for old in [old for old in self._kept if old < number - 1 and old % self._spacing]:
             del self._kept[old]
