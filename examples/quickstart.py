@@ -56,9 +56,11 @@ display(result.to_pandas().head())
 # `result.save("folder", formats=["mot", "coco"])`.
 #
 # ## Several objects
+# Each has a tracker of its own, which knows nothing of the others. The second sticker, at (373, 44, 69, 66), looks so
+# much like the first that a tracker on it goes over to the first one where they cross: try it below, and correct it.
 
 # %%
-several = roam_jax.track(frames, boxes=[true_boxes[0], (373, 44, 69, 66)])  # the other sticker too
+several = roam_jax.track(frames, boxes=[true_boxes[0], (263, 158, 78, 78)])  # the spoon too
 display(several)
 print(several.boxes_xywh.shape)
 
