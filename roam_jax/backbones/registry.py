@@ -46,7 +46,8 @@ TOO_LARGE = frozenset({"vgg10", "vgg12"})
 def register_trunk(name: str, make: Callable[[Config], Trunk]) -> None:
     """Give a trunk of your own a name for `backbone.name`; checkpoints keep the name, and `Tracker` needs it there.
 
-    This process alone knows it: for `evaluate` in several ones, `--tracker FILE.py:NAME` names a file that does it.
+    It is this process that knows it: `evaluate` in several processes takes `--tracker FILE.py:NAME`, where FILE
+    registers it too.
 
     Args:
         name: not yet taken.

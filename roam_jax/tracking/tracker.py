@@ -199,6 +199,12 @@ class Tracker:
         tracker._programs = tracker._compile()
         return tracker
 
+    def __copy__(self) -> Tracker:
+        """A tracker that goes on by itself from here; what does not change is shared."""
+        copied = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
     def __getstate__(self) -> dict[str, Any]:
         """For pickle: arrays of the host, and no compiled programs."""
         kept = {name: value for name, value in self.__dict__.items() if name not in ("_programs", "online")}

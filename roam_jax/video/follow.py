@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -24,8 +24,8 @@ def follow(
     given: Sequence[Given],
     *,
     known: Mapping[tuple[int, int], Observation] | None = None,
+    started: Collection[int] = (),
     backwards: bool = False,
-    started: Iterable[int] = (),
 ) -> Iterator[tuple[Frame, list[Observation]]]:
     """Every frame with what each tracker says about it.
 
@@ -37,8 +37,8 @@ def follow(
         trackers: one for each object.
         given: boxes of the objects in frames that may lie between those that there are: then the next one counts.
         known: what is known already, by frame and object.
+        started: objects whose trackers have started before, and go on.
         backwards: the numbers of the frames fall.
-        started: objects whose trackers have started already.
     """
     sign, started = -1 if backwards else 1, set(started)
     waiting = {
