@@ -63,7 +63,7 @@ def show(job: Job, number: int) -> dict[str, Any]:
     boxes = []
     for target, box in sorted(job.boxes(number).items()):
         (left, top), (right, bottom) = np.round([box[:2] * scale, (box[:2] + box[2:]) * scale]).astype(int).tolist()
-        said = job.said.get((number, target))
+        said = job.said(number).get(target)
         name = f"{target + 1} lost" if said is not None and said.lost else str(target + 1)
         boxes.append(
             {"xmin": left, "ymin": top, "xmax": right, "ymax": bottom, "label": name,
@@ -128,8 +128,7 @@ def make_page(make_tracker: Callable[[], TrackerLike], video: str = "") -> gr.Bl
         with explained():
             take(job, shown, annotated)
             number, told = shown, time.monotonic()
-            for frame, _ in job.track(shown, backwards=backwards):
-                number = frame.number
+            for number in job.track_back(shown) if backwards else job.track():
                 if time.monotonic() >= told + EVERY:
                     told = time.monotonic()
                     yield number, number, show(job, number), gr.skip()
