@@ -37,6 +37,18 @@ CHECKED = (
 jaxtyping.install_import_hook([f"roam_jax.{part}" for part in CHECKED], "typecheck.checked")
 
 
+LONG = (
+    "test_shipped", "test_parity", "test_train", "test_example_notebooks", "test_example", "test_parallel",
+    "test_episodes", "test_registry", "test_exported", "test_programs",
+)  # fmt: skip
+"""files that take long and so come first: at the end no process works alone"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The order of the files."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 def pytest_configure() -> None:
     """Make room for programs of the present sources."""
     remove_old(programs_folder())

@@ -29,7 +29,7 @@ def test_a_report_has_versions_devices_folders_and_extras(capsys, monkeypatch):
     assert all(value in text for values in found.values() for value in values.values())
 
 
-@pytest.mark.parametrize("name", ["track", "train", "evaluate", "info", "export"])
+@pytest.mark.parametrize("name", ["track", "train", "evaluate", "info", "export", "app"])
 def test_console_commands_are_the_modules(name):
     (script,) = (entry for entry in metadata.entry_points(group="console_scripts") if entry.name == f"roam-{name}")
     assert script.value == f"roam_jax.scripts:{name}"

@@ -53,7 +53,8 @@ class StepReport(NamedTuple):
 def start_devices(cpu_devices: int = 0, *, coordinator: str = "", processes: int = 1, process: int = 0) -> None:
     """Start JAX: one device per core where it runs on the CPU, and the connection to the other processes.
 
-    Must come before anything else asks JAX for a device. From then on programs are compiled, and in float32.
+    Where something has asked JAX for a device before, those that there are serve. From then on programs are
+    compiled, and in float32.
 
     Args:
         cpu_devices: devices that the CPU counts as; 0: one per core that this process may use.
@@ -62,12 +63,17 @@ def start_devices(cpu_devices: int = 0, *, coordinator: str = "", processes: int
         process: the number of this one.
 
     Raises:
-        RuntimeError: JAX has started already, or the other processes are not there.
+        RuntimeError: JAX has started already, with another number of devices than is asked for, or the other processes
+            are not there.
         UsageError: JAX has no device of the kind that it is told to use.
     """
     jax.config.update("jax_enable_x64", False)
     jax.config.update("jax_disable_jit", False)
-    jax.config.update("jax_num_cpu_devices", cpu_devices or count_cores())
+    try:
+        jax.config.update("jax_num_cpu_devices", cpu_devices or count_cores())
+    except RuntimeError:
+        if cpu_devices:
+            raise  # else the devices that there are will do: a notebook has used JAX before
     if processes > 1:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(coordinator, processes, process)

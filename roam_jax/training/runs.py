@@ -196,7 +196,7 @@ def open_run(folder: Path | str) -> tuple[Config, dict[str, Any]]:
         raise RunError(f"{folder} is no run to resume: it has no {ABOUT}")
     try:
         values, about = read_json(folder / CONFIG), read_json(folder / ABOUT)
-        if "train" in values or "final_rate" in values["meta"]:
+        if "train" in values or "final_rate" in values.get("meta", {}):
             raise RunError(
                 f"{folder} is of an older version: python -m roam_jax.checkpoints.convert {folder} NEW_FOLDER"
             )  # fmt: skip

@@ -113,15 +113,15 @@ def test_cells_at_the_limit_are_found(at_the_limit, tmp_path, capsys):
         assert [not line.endswith("not counted") for line in lines] == [counted], printed
 
 
-@pytest.mark.parametrize(
-    ("key", "factor"), [("unroll/map_loss", 1 + 3e-4), ("unroll/map_loss", 1 - 3e-4), ("loss/response_loss", 1 + 3e-4)]
-)
-def test_a_wrong_number_is_refused(at_the_limit, key, factor, tmp_path, capsys):
+def test_wrong_numbers_are_refused(at_the_limit, tmp_path, capsys):
     golden, _ = at_the_limit
-    np.savez(tmp_path / "wrong.npz", **golden | {key: golden[key] * factor})
+    wrong = {
+        key: golden[key] * (1 + error) for key, error in (("unroll/map_loss", -3e-4), ("loss/response_loss", 3e-4))
+    }
+    np.savez(tmp_path / "wrong.npz", **golden | wrong)
     code, errors, _ = replay(tmp_path / "wrong.npz", capsys)
     assert code == 1
-    assert errors["unroll losses" if key.startswith("unroll") else "loss"] > 1e-4
+    assert min(errors["unroll losses"], errors["loss"]) > 1e-4
     assert max(error for group, error in errors.items() if group.startswith("grad")) < 1e-4
 
 
