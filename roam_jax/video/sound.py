@@ -12,6 +12,8 @@ from roam_jax.video.source import Sound
 
 CODEC = "aac"
 """that every player of MP4 files has"""
+OVERLAP = 0.002
+"""seconds that pieces may overlap: clocks tick in milliseconds"""
 
 
 class SoundTrack:
@@ -36,7 +38,8 @@ class SoundTrack:
         self.path, self.begins, self.output = sound.path, sound.begins, output
         self.input = av.open(str(self.path), metadata_errors="replace")
         source = self.input.streams.audio[0]
-        rate = source.codec_context.sample_rate
+        given = source.codec_context.sample_rate
+        rate = min(av.Codec(CODEC, "w").audio_rates or [given], key=lambda rate: abs(rate - given))
         self.stream = output.add_stream(CODEC, rate=rate)
         self.stream.layout = "stereo" if source.codec_context.channels > 1 else "mono"
         self.resampler = av.AudioResampler(format="fltp", layout=self.stream.layout, rate=rate)
@@ -62,9 +65,11 @@ class SoundTrack:
         try:
             if self.begins > 1:
                 self.input.seek(int((self.begins - 1) * av.time_base))
+            heard = self.begins + OVERLAP
             for frame in self.input.decode(audio=0):
-                if frame.time is None or frame.time < self.begins:
-                    continue
+                if frame.time is None or frame.time < heard - OVERLAP:
+                    continue  # before the first frame, or a damaged clock that goes back, which FFmpeg would refuse
+                heard = frame.time + frame.samples / frame.sample_rate
                 for piece in self.resampler.resample(frame):
                     if piece.pts is not None and piece.time_base is not None:
                         piece.pts -= round(self.begins / piece.time_base)

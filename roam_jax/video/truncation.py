@@ -89,6 +89,8 @@ def _matroska(parts: _Parts) -> bool:
         if bits > 28:
             break  # no element has so long a name
         length, bits = number()
+        if bits > 56:
+            break  # damaged: no number is so long
         if length == (2 << bits) - 1:
             continue  # unknown, as browsers and live streams write it: the next part is the first one inside
         parts.skip(length - (1 << bits))

@@ -202,6 +202,30 @@ def test_the_sound_is_kept_in_time(out, tmp_path):
             assert not container.streams.audio
 
 
+def test_sound_that_the_encoder_cannot_take_as_it_is(out, tmp_path):
+    """Of a rate that AAC has not; with a clock that goes back."""
+    with av.open(str(tmp_path / "odd.mkv"), "w") as container:
+        video, audio = container.add_stream("libx264", rate=10), container.add_stream("pcm_s16le", rate=192000)
+        video.height, video.width = SIZE_HW
+        video.pix_fmt, audio.layout = "yuv420p", "mono"
+        for frame in make_frames():
+            container.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(video.encode(None))
+        for number in range(6):
+            packet = av.Packet(b"\x00\x10" * 19200)
+            packet.stream, packet.time_base = audio, Fraction(1, 1000)
+            packet.pts = packet.dts = 100 * number
+            container.mux(packet)
+    data, block = (tmp_path / "odd.mkv").read_bytes(), b"\x82" + (300).to_bytes(2, "big")  # track and time
+    assert data.count(block) == 1
+    (tmp_path / "odd.mkv").write_bytes(data.replace(block, b"\x82" + (50).to_bytes(2, "big")))
+    assert run(tmp_path / "odd.mkv", "--box", "10,20,30,40", "--output", out) == ExitCode.SUCCESS
+    with av.open(str(out / "video.mp4")) as container:
+        assert container.streams.audio[0].rate == 96000
+        seconds = sum(frame.samples for frame in container.decode(audio=0)) / 96000
+    assert seconds == pytest.approx(0.5, abs=0.05), "the piece that went back is left out"
+
+
 def test_formats_of_other_tools_are_written_and_removed_again(video, out):
     words = ("--box", "10,20,30,40", "--output", out)
     assert run(video, *words, "--format", "mot", "--format", "csv") == ExitCode.SUCCESS

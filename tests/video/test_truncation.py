@@ -113,3 +113,9 @@ def test_bytes_behind_the_video_are_left_alone(folder, name, more, tmp_path):
 
 def test_other_kinds_of_files_do_not_tell(folder, tmp_path):
     assert ends_whole(tmp_path, "gif") is None, "no file that can be read twice"
+
+
+def test_a_length_of_matroska_that_is_none_ends_the_walk(tmp_path):
+    """Nothing begins with a zero: what follows would be a number of 63 bits, and lead back behind the file's start."""
+    (tmp_path / "a.mkv").write_bytes(bytes.fromhex("1a45dfa3 00 0000000000000001") + bytes(64))
+    assert ends_whole(tmp_path / "a.mkv", "matroska,webm") is True
